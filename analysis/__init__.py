@@ -1,0 +1,1 @@
+"""Histograms to physics: acceptance, efficiency, background, flux, tables, figures."""

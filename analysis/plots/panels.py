@@ -1,0 +1,217 @@
+"""Panels that show data against stacked Monte Carlo with a ratio below, one or several on a page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mplhep
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.gridspec import SubplotSpec
+from numpy.typing import NDArray
+
+from analysis.intervals import garwood
+from analysis.plots.style import COLOURS, Page, outside_markers, page
+
+__all__ = ["Marks", "Panel", "draw_grid", "merge_factor", "merged"]
+
+FloatArray = NDArray[np.float64]
+
+_MOST_BINS = 64  # more would be narrower than a marker
+_RATIO = (0.0, 2.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One distribution; value and variance per kind, MC already in data counts, flow left out."""
+
+    title: str
+    edges: FloatArray
+    value: dict[str, FloatArray]
+    variance: dict[str, FloatArray]
+    outside: float
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What is drawn over a panel beside the distributions."""
+
+    x_label: str
+    cut: float | None = None
+    control: tuple[float, float] | None = None
+
+
+def merge_factor(n: int) -> int:
+    """Smallest divisor of n that leaves at most 64 bins, so that no bin is cut off."""
+    return next(k for k in range(1, n + 1) if n % k == 0 and n // k <= _MOST_BINS)
+
+
+def merged(values: FloatArray, factor: int) -> FloatArray:
+    """Sums of neighbouring bins."""
+    return np.asarray(values.reshape(-1, factor).sum(axis=1))
+
+
+def draw_grid(
+    panels: Sequence[Panel],
+    marks: Marks,
+    region: str,
+    stem: str | os.PathLike[str],
+    *,
+    synthetic: bool,
+    overwrite: bool,
+) -> list[Path]:
+    """Panels on one page, three in a row, one legend."""
+    columns = min(3, len(panels)) if len(panels) != 4 else 2
+    rows = -(-len(panels) // columns)
+    size = (6.6, 5.8) if len(panels) == 1 else (0.8 + 4.2 * columns, 0.9 + 3.7 * rows)
+    with page(stem, size, synthetic=synthetic, overwrite=overwrite) as sheet:
+        cells = sheet.figure.add_gridspec(rows, columns)
+        for i, panel in enumerate(panels):
+            cell = cells[i // columns, i % columns]
+            last = i + columns >= len(panels)
+            main = _draw(sheet, cell, panel, marks, left=i % columns == 0, bottom=last)
+            main.set_title(f"{region}, {panel.title}" if i == 0 else panel.title, loc="right")
+            if i == 0:
+                handles, labels = main.get_legend_handles_labels()
+        wide = len(panels) > 1
+        sheet.figure.legend(
+            handles,
+            labels,
+            loc="outside upper right" if wide else "outside lower center",
+            ncols=len(labels) if wide else 3,
+        )
+    return sheet.paths
+
+
+def _draw(
+    sheet: Page, cell: SubplotSpec, panel: Panel, marks: Marks, *, left: bool, bottom: bool
+) -> Axes:
+    """One distribution with its ratio."""
+    split = cell.subgridspec(2, 1, height_ratios=(3, 1), hspace=0.03)
+    main = sheet.figure.add_subplot(split[0])
+    below = sheet.figure.add_subplot(split[1], sharex=main)
+    _distributions(main, panel)
+    _ratio(below, panel)
+    for ax in (main, below):
+        if marks.control is not None:
+            label = "control region" if ax is main else None
+            ax.axvspan(*marks.control, color="#BBBBBB", alpha=0.35, lw=0, label=label, zorder=0)
+        if marks.cut is not None:
+            label = f"cut, Ω ≥ {marks.cut:.3g}".replace("-", "−") if ax is main else None
+            ax.axvline(marks.cut, color=COLOURS["cut"], ls="--", lw=1.4, label=label)
+    main.set_xlim(*_x_range(panel, marks))
+    main.tick_params(labelbottom=False)
+    if panel.outside > 0:
+        text = f"data beyond the axis: {panel.outside:.0f}"
+        main.text(0.03, 0.95, text, transform=main.transAxes, va="top", fontsize=8.5)
+    if left:
+        main.set_ylabel("Events / bin")
+        below.set_ylabel("Data / MC")
+    if bottom:
+        below.set_xlabel(marks.x_label)
+    return main
+
+
+def _x_range(panel: Panel, marks: Marks) -> tuple[float, float]:
+    """From the first to the last bin with data, or with a tenth of an event expected."""
+    expected = panel.value["electron"] + panel.value["proton"]
+    filled = np.flatnonzero((panel.value["data"] > 0) | (expected > 0.1))
+    if not filled.size:
+        filled = np.arange(panel.edges.size - 1)
+    low, high = (
+        panel.edges[max(filled[0] - 1, 0)],
+        panel.edges[min(filled[-1] + 2, panel.edges.size - 1)],
+    )
+    marked = [m for m in (marks.cut, *(marks.control or ())) if m is not None]
+    pad = 0.02 * (high - low)
+    return float(min([low, *marked]) - pad), float(max([high, *marked]) + pad)
+
+
+def _distributions(ax: Axes, panel: Panel) -> None:
+    value, variance, edges = panel.value, panel.variance, panel.edges
+    total, error = _total(panel)
+    # The error of the Monte Carlo is the band, so no bars here.
+    common: dict[str, Any] = {"ax": ax, "flow": "none", "yerr": False}
+    step = {**common, "histtype": "step", "edges": False}
+    mplhep.histplot(
+        value["proton"],
+        edges,
+        histtype="fill",
+        color=COLOURS["proton"],
+        alpha=0.3,
+        label="protons (MC, scaled)",
+        **common,
+    )
+    mplhep.histplot(total, edges, color=COLOURS["total"], label="sum of MC", **step)
+    electron = {"color": COLOURS["electron"], "linestyle": "--", "label": "electrons (MC)"}
+    mplhep.histplot(value["electron"], edges, **electron, **step)
+    _band(ax, edges, total - error, total + error)
+    data = value["data"]
+    shown = np.where(data > 0, data, np.nan)
+    mplhep.histplot(
+        shown,
+        edges,
+        yerr=_data_errors(data, variance["data"]),
+        histtype="errorbar",
+        color=COLOURS["data"],
+        ax=ax,
+        flow="none",
+        label="data",
+        markersize=4,
+        elinewidth=1.0,
+    )
+    ax.set_yscale("log")
+    positive = data[data > 0] if (data > 0).any() else total[total > 0]
+    if positive.size:
+        top = max(float(positive.max()), float(total.max()))
+        ax.set_ylim(0.3 * float(positive.min()), 4.0 * top)
+
+
+def _ratio(ax: Axes, panel: Panel) -> None:
+    total, error = _total(panel)
+    data = panel.value["data"]
+    good = total > 0
+    safe = np.where(good, total, 1.0)
+    low, high = _data_errors(data, panel.variance["data"])
+    shown = good & (data > 0)
+    ratio = np.where(shown, data / safe, np.nan)
+    band = np.where(good, error / safe, 0.0)
+    _band(ax, panel.edges, 1 - band, 1 + band)
+    mplhep.histplot(
+        ratio,
+        panel.edges,
+        yerr=np.array([low / safe, high / safe]),
+        histtype="errorbar",
+        color=COLOURS["data"],
+        ax=ax,
+        flow="none",
+        markersize=4,
+        elinewidth=1.0,
+    )
+    ax.axhline(1.0, color=COLOURS["total"], lw=0.8)
+    ax.set_ylim(*_RATIO)
+    outside_markers(ax, (panel.edges[1:] + panel.edges[:-1]) / 2, ratio, color=COLOURS["data"])
+
+
+def _band(ax: Axes, edges: FloatArray, low: FloatArray, high: FloatArray) -> None:
+    """Grey band over the bins: the statistical error of the Monte Carlo."""
+    low, high = np.append(low, low[-1]), np.append(high, high[-1])
+    ax.fill_between(edges, low, high, step="post", color=COLOURS["total"], alpha=0.3, lw=0)
+
+
+def _total(panel: Panel) -> tuple[FloatArray, FloatArray]:
+    """Sum of the Monte Carlo and its statistical error."""
+    total = panel.value["electron"] + panel.value["proton"]
+    return total, np.sqrt(panel.variance["electron"] + panel.variance["proton"])
+
+
+def _data_errors(value: FloatArray, variance: FloatArray) -> NDArray[np.float64]:
+    """Distances to the Garwood ends for counts, else the square root of the variance."""
+    if np.array_equal(value, variance) and (value >= 0).all():
+        interval = garwood(value)
+        return np.array([value - interval.lower, interval.upper - value])
+    return np.array([np.sqrt(variance)] * 2)

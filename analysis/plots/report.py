@@ -1,0 +1,118 @@
+"""All figures of one run: distributions, efficiencies, acceptance, cut flow, flux."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hist import Hist
+from numpy.typing import ArrayLike
+
+from analysis.acceptance import acceptance_from_histogram
+from analysis.background import proton_background
+from analysis.compare import Comparison
+from analysis.efficiency import signal_efficiency
+from analysis.fluxtable import FluxTable
+from analysis.plots.energies import plot_acceptance, plot_cut_flow, plot_efficiency_and_background
+from analysis.plots.scores import plot_control, plot_score_bins, plot_score_overview
+from analysis.plots.spectra import plot_flux
+from analysis.templates import template
+
+__all__ = ["draw_run"]
+
+
+def draw_run(
+    hists: Mapping[str, Hist[Any]],
+    meta: Mapping[str, Any],
+    folder: Path,
+    *,
+    table: FluxTable | None = None,
+    curve: tuple[ArrayLike, ArrayLike] | None = None,
+    comparison: Comparison | None = None,
+    region: str = "fiducial",
+    bins: Sequence[int] | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Draw a run's histograms and, if given, its flux.
+
+    Args:
+        hists: Histograms of a histogram file.
+        meta: Its metadata.
+        folder: Where the figures go; made if missing.
+        table: Flux table; its cut and control region are drawn, else those of the metadata.
+        curve: Energies (GeV) and flux of a reference curve, for synthetic data the injected one.
+        comparison: Shown below the flux.
+        region: ``fiducial`` or ``topfiducial``.
+        bins: Energy bins of the score distributions; default: those with a flux, or with data.
+        overwrite: Replace files that exist.
+
+    Returns:
+        Paths of the figures.
+
+    Raises:
+        FileExistsError: A file exists and ``overwrite`` is not set.
+        AnalysisError: Histograms or metadata that do not fit.
+    """
+    synthetic = bool(meta.get("synthetic"))
+    chosen = table.meta["flux"] if table is not None else meta["score"]
+    cut, (low, high) = chosen["cut"], chosen["control"]
+    data, electron, proton = (
+        template(hists["score"], kind, region) for kind in ("data", "electron", "proton")
+    )
+    background = proton_background(data, proton, cut, (low, high))
+    if bins is None and table is not None:
+        bins = np.flatnonzero(table.success & (table.n_data > 0)).tolist()
+    label = str(hists["score"].axes["omega"].label)
+    livetime = float(meta["livetime_s"])
+    common: dict[str, Any] = {"synthetic": synthetic, "overwrite": overwrite}
+    scales: dict[str, Any] = {"electron_scale": livetime, "proton_scale": background.scale}
+    marks: dict[str, Any] = {"cut": cut, "control": (low, high), "score_label": label}
+
+    folder.mkdir(parents=True, exist_ok=True)
+    spread = None if bins is None else [bins[i] for i in _spread(len(bins), 9)]
+    out = plot_score_overview(
+        data, electron, proton, folder / "scores", bins=spread, **scales, **marks, **common
+    )
+    out += plot_score_bins(
+        data, electron, proton, folder / "scores", bins=bins, **scales, **marks, **common
+    )
+    out += plot_efficiency_and_background(
+        signal_efficiency(electron, cut), background, folder / "efficiency_background", **common
+    )
+    integral = meta["target_flux_integral"]["electron"]
+    out += plot_acceptance(
+        {r: acceptance_from_histogram(hists["passed"], integral, region=r) for r in _filled(hists)},
+        folder / "acceptance",
+        **common,
+    )
+    for kind in ("data", "electron", "proton"):
+        out += plot_cut_flow(
+            hists["cutflow"], folder / f"cutflow_{kind}", kind=kind, region=region, **common
+        )
+    for name in ("sum_rms", "f_last", "theta", "max_layer_ratio"):
+        if f"control_{name}" in hists:
+            out += plot_control(
+                hists[f"control_{name}"],
+                folder / f"control_{name}",
+                region=region,
+                name=name,
+                **scales,
+                **common,
+            )
+    if table is not None:
+        out += plot_flux(table, folder / "flux", curve=curve, comparison=comparison, **common)
+    return out
+
+
+def _spread(n: int, most: int) -> list[int]:
+    """At most so many of n indices, evenly spread."""
+    return sorted({round(i) for i in np.linspace(0, n - 1, min(n, most))}) if n else []
+
+
+def _filled(hists: Mapping[str, Hist[Any]]) -> list[str]:
+    """Regions with selected electron simulation."""
+    passed: Any = hists["passed"]
+    regions = [str(r) for r in passed.axes["region"]]
+    return [r for r in regions if passed["electron", r, :].sum(flow=True).value > 0]

@@ -1,0 +1,1 @@
+"""The command ``cre``: one module per sub-command, the run card and provenance."""

@@ -1,0 +1,1 @@
+"""Sub-commands of ``cre``: each parses, calls the library, prints and returns an exit code."""

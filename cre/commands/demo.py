@@ -1,0 +1,72 @@
+"""``cre demo``: the whole chain on a synthetic sample, command by command."""
+
+from __future__ import annotations
+
+import shlex
+from importlib import resources
+from pathlib import Path
+
+import click
+
+from cre.commands import compare, display, flux, manifest, plot, run, simulate
+
+#: Data are complete from 106 GeV on; the simulated samples reach beyond the last populated bins.
+DATA = "--kind data --e-min-gev 95 --e-max-gev 10000 --min-deposit-gev 95 --files 4 --seed 1"
+ELECTRON = "--kind electron --e-min-gev 85 --e-max-gev 20000 --min-deposit-gev 70 --seed 2"
+PROTON = (
+    "--kind proton --e-min-gev 95 --e-max-gev 200000 --min-deposit-gev 70 --tail-sampling --seed 3"
+)
+LIVETIME_S = 1_000_000.0
+ELECTRONS_THROWN = 4_000_000
+PROTONS_THROWN = 4_000_000
+
+
+@click.command("demo")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("demo"))
+@click.option("--scale", type=click.FloatRange(0.01, 10.0), default=1.0, show_default=True)
+@click.option("--workers", type=click.IntRange(1), help="Processes; default one per core.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier demo.")
+def command(output: Path, scale: float, workers: int | None, overwrite: bool) -> None:
+    """Simulate, describe, run, measure and draw; every step is a command that can be repeated.
+
+    SCALE multiplies livetime and simulated events.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    card = output / "card.yaml"
+    if card.exists() and not overwrite:
+        msg = f"{card} exists; choose another --output or give --overwrite"
+        raise FileExistsError(msg)
+    template = resources.files("cre.cards") / "fiducial.yaml"
+    card.write_text(template.read_text("utf-8"), "utf-8")
+    ntuples = output / "ntuples"
+    where = f"-o {shlex.quote(str(ntuples))}" + (f" --workers {workers}" if workers else "")
+    again = "--overwrite" if overwrite else ""
+    _do(simulate.command, f"{DATA} --livetime-s {LIVETIME_S * scale:.0f} {where} {again}")
+    _do(simulate.command, f"{ELECTRON} --events {ELECTRONS_THROWN * scale:.0f} {where} {again}")
+    _do(simulate.command, f"{PROTON} --events {PROTONS_THROWN * scale:.0f} {where} {again}")
+    files = sorted(ntuples.glob("DmlNtup_synthetic_*.root"))
+    here = shlex.quote(str(output))
+    _do(
+        manifest.command,
+        f"{shlex.join(map(str, files))} -o {here}/manifest.json {again}",
+    )
+    _do(run.command, f"{here}/card.yaml {f'--workers {workers}' if workers else ''} {again}")
+    _do(flux.command, f"{here}/run/histograms.json.gz -o {here}/flux {again}")
+    _do(compare.command, f"{here}/flux.ecsv --injected --e-max-gev 1000")
+    _do(
+        plot.command,
+        f"{here}/run/histograms.json.gz --flux {here}/flux.ecsv -o {here}/figures {again}",
+    )
+    for kind in ("electron", "proton"):
+        file = next(f for f in files if f"_{kind}_" in f.name)
+        _do(
+            display.command,
+            f"{shlex.quote(str(file))} --entry 11 -o {here}/figures/event_{kind} {again}",
+        )
+    click.echo(f"the flux is in {output}/flux.csv, the figures are in {output}/figures")
+
+
+def _do(step: click.Command, line: str) -> None:
+    """Run a sub-command as a user would, and show its line."""
+    click.echo(f"$ cre {step.name} {' '.join(line.split())}")
+    step.main(shlex.split(line), prog_name=f"cre {step.name}", standalone_mode=False)

@@ -1,0 +1,95 @@
+"""``cre flux``: from histograms to a flux table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from analysis.flux import flux_from_histograms
+from analysis.fluxtable import FluxTable, write_flux_table
+from analysis.histfile import load
+from cre.provenance import record, sha256
+
+SUFFIXES = (".ecsv", ".csv", ".json")
+
+
+@click.command("flux")
+@click.argument("histograms", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Stem, e.g. flux"
+)
+@click.option("--region", type=click.Choice(["fiducial", "topfiducial"]), default="fiducial")
+@click.option("--cut", type=float, help="Score cut; default the card's.")
+@click.option("--control", type=(float, float), help="Proton control region; default the card's.")
+@click.option("--electrons-in-control", is_flag=True, help="Subtract electrons from the control.")
+@click.option("--e-min-gev", type=float, help="Lowest bin; default where the data are complete.")
+@click.option("--e-max-gev", type=float, help="Highest bin.")
+@click.option(
+    "--index", type=float, default=-3.0, show_default=True, help="Of the reference energy."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the tables.")
+def command(
+    histograms: Path,
+    output: Path,
+    region: str,
+    cut: float | None,
+    control: tuple[float, float] | None,
+    electrons_in_control: bool,
+    e_min_gev: float | None,
+    e_max_gev: float | None,
+    index: float,
+    overwrite: bool,
+) -> None:
+    """Cut and count on HISTOGRAMS (.pkl, .json.gz or .root): background, efficiency, flux."""
+    paths = [output.with_name(output.name + suffix) for suffix in SUFFIXES]
+    existing = [p for p in paths if p.exists()]
+    if existing and not overwrite:
+        msg = f"{existing[0]} exists; choose another --output or give --overwrite"
+        raise FileExistsError(msg)
+    options = {
+        "region": region,
+        "cut": cut,
+        "control": control,
+        "electrons_in_control": electrons_in_control,
+        "e_min_gev": e_min_gev,
+        "e_max_gev": e_max_gev,
+        "index": index,
+    }
+    with record(
+        output.with_name(output.name + ".provenance.json"), "flux", {"file": histograms, **options}
+    ) as entry:
+        content = load(histograms)
+        entry.read(histograms)
+        table = flux_from_histograms(
+            content.hists,
+            {**content.meta, "histograms_sha256": sha256(histograms)},
+            **options,  # type: ignore[arg-type]
+        )
+        for path in paths:
+            write_flux_table(table, path, overwrite=overwrite)
+        entry.wrote(paths)
+    click.echo(summary(table))
+    click.echo(f"wrote {output}{{{','.join(SUFFIXES)}}}")
+
+
+def summary(table: FluxTable) -> str:
+    """The table as text, failed bins left out but counted."""
+    lines = []
+    if table.meta.get("synthetic"):
+        lines.append("SYNTHETIC data, not data of the experiment")
+    lines.append(
+        f"{'E bin (GeV)':>19} {'N':>6} {'bkg':>6} {'eff':>6} {'A m2sr':>7} "
+        f"{'flux GeV-1 m-2 s-1 sr-1':>30}"
+    )
+    lines += [
+        f"{table.e_min[i]:9.1f}-{table.e_max[i]:9.1f} {table.n_data[i]:6.0f} "
+        f"{table.background_fraction[i]:6.3f} {table.efficiency[i]:6.3f} {table.acceptance[i]:7.4f} "
+        f"{table.dnde[i]:10.3e} -{table.dnde_errn[i]:8.2e} +{table.dnde_errp[i]:8.2e}"
+        for i in range(len(table))
+        if table.success[i]
+    ]
+    failed = int((~table.success).sum())
+    if failed:
+        lines.append(f"{failed} bins without a flux; the reasons stand in the table's metadata")
+    return "\n".join(lines)

@@ -1,0 +1,45 @@
+"""``cre plot``: draw the figures of a run and its flux."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from analysis.compare import compare_to_spectrum
+from analysis.fluxtable import read_flux_table
+from analysis.histfile import load
+from analysis.plots import draw_run
+from cre.injected import bin_average, injected_spectrum
+
+
+@click.command("plot")
+@click.argument("histograms", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder.")
+@click.option("--flux", type=click.Path(path_type=Path), help="Flux table (.ecsv, .csv or .json).")
+@click.option("--region", type=click.Choice(["fiducial", "topfiducial"]), default="fiducial")
+@click.option("--overwrite", is_flag=True, help="Replace figures.")
+def command(
+    histograms: Path, output: Path, flux: Path | None, region: str, overwrite: bool
+) -> None:
+    """Draw HISTOGRAMS, and the flux beside the published spectra if a table is given."""
+    content = load(histograms)
+    table = read_flux_table(flux) if flux else None
+    curve = comparison = None
+    if table is not None and (table.meta.get("injected") or {}).get("electron"):
+        spectrum = injected_spectrum(table.meta)
+        energies = np.geomspace(table.e_min[0], table.e_max[-1], 200)
+        curve = (energies, spectrum.flux(energies))
+        comparison = compare_to_spectrum(table, bin_average(spectrum, table.e_min, table.e_max))
+    paths = draw_run(
+        content.hists,
+        content.meta,
+        output,
+        table=table,
+        curve=curve,
+        comparison=comparison,
+        region=region,
+        overwrite=overwrite,
+    )
+    click.echo(f"wrote {len(paths)} figures to {output}")

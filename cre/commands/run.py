@@ -1,0 +1,191 @@
+"""``cre run``: fill the histograms of a run card."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from analysis.cutflow import cutflow_table
+from analysis.histfile import SUFFIXES, save
+from cre.card import Card, read_card, run_config
+from cre.progress import progress
+from cre.provenance import program, record, sha256, write_json
+from processors.binning import energy_edges_gev
+from processors.exceptions import IncompleteError, ManifestError, NonFiniteError
+from processors.manifest import FileEntry, Manifest
+from processors.manifest import read as read_manifest
+from processors.processor import MC_KINDS
+from processors.run import RunResult, check_files, execute, plan
+from processors.spectrum import parse
+
+
+@click.command("run")
+@click.argument("card", type=click.Path(path_type=Path))
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Instead of the card's folder."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the products of an earlier run.")
+@click.option("--dry-run", is_flag=True, help="Check everything, read no events.")
+def command(card: Path, workers: int, output: Path | None, overwrite: bool, dry_run: bool) -> None:
+    """Read the files of CARD's manifest, select, score and fill; exit code 2 if anything is missing."""
+    resolved = read_card(card)
+    folder = output or resolved.output
+    stem = folder / "histograms"
+    existing = [p for s in SUFFIXES if (p := stem.with_name(stem.name + s)).exists()]
+    if existing and not overwrite:
+        msg = f"{existing[0]} exists; choose another --output or give --overwrite"
+        raise FileExistsError(msg)
+    manifest = read_manifest(resolved.manifest)
+    files = [f for f in manifest.files if f.bgo_reconstruction == resolved.bgo_reconstruction]
+    if not files:
+        msg = (
+            f"{resolved.manifest}: no file with the {resolved.bgo_reconstruction!r} reconstruction"
+        )
+        raise ManifestError(msg)
+    config = run_config(resolved, files)
+    check_files(files, config)
+    items = plan(files, resolved.chunk_size)
+    total = sum(len(item) for item in items)
+    click.echo(f"{len(files)} files, {len(items)} chunks, {total} events", err=True)
+    if dry_run:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with record(
+        folder / "provenance.json", "run", {"card": card, "workers": workers, "output": folder}
+    ) as entry:
+        entry.read(card)
+        entry.read(resolved.manifest)
+        entry.notes["card"] = resolved.as_dict()
+        state = folder / "status.json"
+        write_json(state, {"planned": len(items), "events": total, "state": "running"})
+        with progress("run", total) as advance:
+            result = execute(
+                items, config, workers=workers, progress=_told(advance, state, len(items), total)
+            )
+        meta = run_meta(resolved, manifest, files, result)
+        write_json(
+            state,
+            {
+                "state": "complete" if meta["complete"] else "incomplete",
+                "planned": len(result.planned),
+                "processed": len(result.processed),
+                "missing": result.missing,
+                "events": result.output.get("events", {}),
+                "livetime_s": meta["livetime_s"],
+                "nonfinite": meta["nonfinite"],
+            },
+        )
+        if result.output:
+            hists = result.output["hists"]
+            entry.wrote(save(stem, hists, meta, overwrite=overwrite))
+            entry.notes["cutflow"] = {
+                f"{kind}/{region}": cutflow_table(hists["cutflow"], kind, region)
+                for kind in ("data", *MC_KINDS)
+                for region in resolved.regions
+            }
+            entry.notes["livetime_s"] = meta["livetime_s"]
+        entry.notes["missing"] = dict(result.missing)
+        _judge(resolved, result)
+    click.echo(f"wrote {stem}{{{','.join(SUFFIXES)}}}; livetime {meta['livetime_s']:.1f} s")
+
+
+def _told(
+    advance: Callable[[float], None], state: Path, planned: int, total: int
+) -> Callable[[int], None]:
+    """Also write how far the run is, at most every two seconds, for ``cre status``."""
+    chunks, events, told = 0, 0, time.monotonic()
+
+    def tell(amount: int) -> None:
+        nonlocal chunks, events, told
+        chunks, events = chunks + 1, events + amount
+        advance(amount)
+        if time.monotonic() - told > 2:
+            told = time.monotonic()
+            write_json(
+                state,
+                {
+                    "state": "running",
+                    "planned": planned,
+                    "processed": chunks,
+                    "events": f"{events} of {total}",
+                },
+            )
+
+    return tell
+
+
+def run_meta(
+    card: Card, manifest: Manifest, files: Sequence[FileEntry], result: RunResult
+) -> dict[str, Any]:
+    """Metadata of the histogram file: what was read, with which livetime and generated events."""
+    edges = energy_edges_gev(extended=card.extended_bins)
+    data = [f for f in files if f.kind == "data"]
+    config = run_config(card, files)
+    injected = next((f.injected for f in data if f.injected), {})
+    keep = ("path", "uuid", "sha256", "kind", "entries", "bgo_reconstruction", "synthetic")
+    return {
+        "program": program(),
+        "card": card.as_dict(),
+        "manifest_sha256": sha256(card.manifest),
+        "inputs": [
+            {
+                **{k: getattr(f, k) for k in keep},
+                "livetime_s": f.livetime_s,
+                "generated": f.generated.model_dump() if f.generated else None,
+            }
+            for f in files
+        ],
+        "quarantined": [q.model_dump() for q in manifest.quarantined],
+        "livetime_s": sum(f.livetime_s for f in data),
+        "generated": {k: [dict(g) for g in v] for k, v in config.generated.items()},
+        "target_spectrum": dict(card.target),
+        "target_flux_integral": {
+            kind: np.asarray(parse(card.target[kind]).integral(edges[:-1], edges[1:])).tolist()
+            for kind in MC_KINDS
+        },
+        "score": {
+            "name": card.score.name,
+            "cut": card.score.cut,
+            "control": list(card.score.control),
+        },
+        "ledger": {
+            "planned": len(result.planned),
+            "processed": len(result.processed),
+            "missing": sorted(result.missing),
+        },
+        "events": dict(result.output.get("events", {})),
+        "nonfinite": dict(result.output.get("nonfinite", {})),
+        "synthetic": any(f.synthetic for f in files),
+        "complete": not result.missing,
+        "toy": False,
+        "injected": injected,
+        "complete_above_gev": max((f.complete_above_gev for f in files), default=0.0),
+        "bgo_reconstruction": card.bgo_reconstruction,
+    }
+
+
+def _judge(card: Card, result: RunResult) -> None:
+    """Turn an incomplete or suspicious run into its exit code.
+
+    Raises:
+        IncompleteError: If chunks are missing.
+        NonFiniteError: If too many values are NaN or infinite.
+    """
+    if result.missing:
+        lines = "\n  ".join(f"{name}: {why}" for name, why in sorted(result.missing.items()))
+        msg = f"{len(result.missing)} of {len(result.planned)} chunks are missing:\n  {lines}"
+        raise IncompleteError(msg)
+    events = max(1, sum(result.output["events"].values()))
+    for name, count in result.output["nonfinite"].items():
+        if count > card.max_nonfinite_fraction * events:
+            msg = (
+                f"{count} of {events} events have a NaN or infinite {name}; find out why, or raise "
+                f"max_nonfinite_fraction ({card.max_nonfinite_fraction}) in the card"
+            )
+            raise NonFiniteError(msg)

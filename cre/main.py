@@ -1,0 +1,78 @@
+"""Entry point of the command ``cre``: sub-commands, and what an error looks like to the user."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+
+import click
+
+from analysis.exceptions import AnalysisError
+from analysis.histformats import HistFileError, UnsafePickleError
+from cre.provenance import program
+from processors.exceptions import CreError
+
+__all__ = ["cli", "main"]
+
+#: Sub-commands in the order of the work; imported only when used, the scientific stack is slow to load.
+COMMANDS: Mapping[str, str] = {
+    "simulate": "Write synthetic ntuples of the experiment's form.",
+    "inspect": "Show what a file holds and which cuts it can serve.",
+    "manifest": "Describe files and refuse those that would bias a flux.",
+    "run": "Fill the histograms of a run card.",
+    "status": "Show how far a run is and what is missing.",
+    "flux": "From histograms to a flux table.",
+    "compare": "Hold a flux table against published or injected spectra.",
+    "plot": "Draw the figures of a run and its flux.",
+    "display": "Draw one event in the two views of the BGO.",
+    "validate": "Hold the simulation against Geant4 events.",
+    "demo": "The whole chain on a synthetic sample.",
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"cre.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(program()["version"], prog_name="cre")
+def cli() -> None:
+    """From DAMPE ntuples to the cosmic-ray electron + positron flux.
+
+    Exit codes: 0 done, 1 error of the input or the call, 2 incomplete data, 3 fit not converged.
+    """
+
+
+def main() -> None:
+    """Run ``cre`` and exit with its code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as err:
+        err.show()
+        code = 1
+    except click.Abort:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        code = 130
+    except (CreError, AnalysisError, HistFileError, UnsafePickleError, FileExistsError) as err:
+        print(f"error: {err}", file=sys.stderr)  # noqa: T201
+        code = getattr(err, "exit_code", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Events to histograms: ntuple schema, geometry, selections, scores, the coffea processor."""

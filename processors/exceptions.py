@@ -1,0 +1,50 @@
+"""Named errors of the event side; each carries the exit code that the command line returns."""
+
+from __future__ import annotations
+
+__all__ = [
+    "AliasError",
+    "CreError",
+    "IncompleteError",
+    "ManifestError",
+    "MissingBranchError",
+    "NonFiniteError",
+    "NtupleError",
+    "SelectionError",
+]
+
+
+class CreError(Exception):
+    """Base of the errors that the user can mend; ``exit_code`` is 1 unless a subclass says otherwise."""
+
+    exit_code = 1
+
+
+class AliasError(CreError):
+    """An alias file is malformed or names an unknown field, unit or key."""
+
+
+class NtupleError(CreError):
+    """A file is not a readable ntuple, or its content contradicts its description."""
+
+
+class MissingBranchError(NtupleError):
+    """A field that is needed has no branch in the file."""
+
+
+class ManifestError(CreError):
+    """A manifest is malformed, or the files that it would list do not fit together."""
+
+
+class SelectionError(CreError):
+    """A selection names an unknown cut or parameter."""
+
+
+class IncompleteError(CreError):
+    """Part of the planned input was not processed."""
+
+    exit_code = 2
+
+
+class NonFiniteError(IncompleteError):
+    """More events than allowed carry NaN or infinite values."""

@@ -1,0 +1,393 @@
+"""The manifest: which files a run reads, what they are, and the livetime or generated events they carry."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from processors.exceptions import ManifestError, NtupleError
+from processors.ntuple import FIELDS, Aliases, load_aliases
+from processors.ntuplefile import is_url, look
+from processors.weights import Generated
+
+__all__ = ["FileEntry", "Manifest", "Run", "build", "describe_file", "read", "read_livetimes"]
+
+SCHEMA = "cre-manifest/1"
+#: Fields without which no run is possible; what else a card needs is checked when it runs.
+CORE_FIELDS = ("e_corr", "layer_fraction", "layer_rms", "slope_x", "slope_y")
+CORE_FIELDS_MC = ("e_true", "weight")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Run(_Strict):
+    """One data-taking run (or a range of them): numbers, start, stop and livetime."""
+
+    run_first: int
+    run_last: int
+    start_s: float | None = None
+    stop_s: float | None = None
+    livetime_s: float = Field(ge=0)
+
+
+class FileEntry(_Strict):
+    """One file of the manifest.
+
+    ``complete_above_gev`` is the corrected energy from which a skimmed file misses no event.
+    """
+
+    path: str
+    uuid: str
+    tree: str
+    entries: int = Field(ge=0)
+    clusters: list[int]
+    size_bytes: int
+    sha256: str
+    kind: Literal["data", "electron", "proton"]
+    bgo_reconstruction: Literal["new", "old"]
+    aliases: str
+    fields: list[str]
+    synthetic: bool = False
+    runs: list[Run] = []
+    generated: Generated | None = None
+    complete_above_gev: float = 0.0
+    injected: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+
+    @property
+    def livetime_s(self) -> float:
+        """Livetime of the runs of a data file, s."""
+        return sum(r.livetime_s for r in self.runs)
+
+
+class Quarantined(_Strict):
+    """A file that the user set aside; it is not read and its livetime does not count."""
+
+    path: str
+    reason: str
+
+
+class Manifest(_Strict):
+    """All files of an analysis.
+
+    Paths are relative to the folder of the manifest file; URLs stay as they are.
+    """
+
+    schema_: Literal["cre-manifest/1"] = Field(default="cre-manifest/1", alias="schema")
+    files: list[FileEntry]
+    quarantined: list[Quarantined] = []
+
+    def of_kind(self, kind: str) -> list[FileEntry]:
+        """Files of one kind."""
+        return [f for f in self.files if f.kind == kind]
+
+    @property
+    def livetime_s(self) -> float:
+        """Livetime of all data files, s."""
+        return sum(f.livetime_s for f in self.of_kind("data"))
+
+
+def read(path: str | Path) -> Manifest:
+    """Read and check a manifest; local paths come back absolute.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ManifestError: If it cannot be read or is malformed.
+    """
+    path = Path(path)
+    try:
+        manifest = Manifest.model_validate_json(path.read_text("utf-8"))
+    except OSError as err:
+        msg = (
+            f"manifest {str(path)!r} cannot be read ({err.strerror}); make one with 'cre manifest'"
+        )
+        raise ManifestError(msg) from err
+    except ValidationError as err:
+        msg = f"manifest {str(path)!r} is malformed: {err}"
+        raise ManifestError(msg) from err
+    folder = path.resolve().parent
+    files = [f.model_copy(update={"path": _resolve(f.path, folder)}) for f in manifest.files]
+    return manifest.model_copy(update={"files": files})
+
+
+def _resolve(path: str, folder: Path) -> str:
+    return path if is_url(path) else str((folder / path).resolve())
+
+
+def relative_to(manifest: Manifest, folder: Path) -> Manifest:
+    """The same manifest with local paths relative to a folder where they lie below it."""
+
+    def shorten(path: str) -> str:
+        p = Path(path)
+        inside = not is_url(path) and p.is_relative_to(folder)
+        return p.relative_to(folder).as_posix() if inside else path
+
+    files = [f.model_copy(update={"path": shorten(f.path)}) for f in manifest.files]
+    bad = [q.model_copy(update={"path": shorten(q.path)}) for q in manifest.quarantined]
+    return manifest.model_copy(update={"files": files, "quarantined": bad})
+
+
+def read_livetimes(path: str | Path) -> dict[str, list[Run]]:
+    """Livetime records of data files whose ntuples carry none.
+
+    Args:
+        path: CSV with the columns ``file`` (name without folder), ``run_first``, ``run_last``,
+            ``livetime_s`` and optionally ``start_s``, ``stop_s``; one row per run or range of runs.
+
+    Returns:
+        File name to its runs.
+
+    Raises:
+        ManifestError: On a missing column or a value that is no number.
+    """
+    records: dict[str, list[Run]] = {}
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as stream:
+            for line, row in enumerate(csv.DictReader(stream), start=2):
+                name = row.pop("file", None)
+                if not name:
+                    msg = f"livetime file {str(path)!r}, line {line}: the column 'file' is missing or empty"
+                    raise ManifestError(msg)
+                run = Run.model_validate({k: v or None for k, v in row.items()})
+                records.setdefault(name, []).append(run)
+    except OSError as err:
+        msg = f"livetime file {str(path)!r} cannot be read ({err.strerror})"
+        raise ManifestError(msg) from err
+    except ValidationError as err:
+        msg = f"livetime file {str(path)!r}, line {line}: {err}"
+        raise ManifestError(msg) from err
+    return records
+
+
+def describe_file(
+    path: str,
+    aliases: Aliases,
+    alias_name: str,
+    *,
+    kind: str | None = None,
+    bgo_reconstruction: str | None = None,
+    generated: Generated | None = None,
+    livetimes: Mapping[str, Sequence[Run]] | None = None,
+) -> FileEntry:
+    """Open one file and describe it.
+
+    What the file says of itself (the record ``cre_metadata`` of simulated files) may be given for
+    files without it, but not contradicted.
+
+    Args:
+        path: Local path or URL.
+        aliases: The convention of the file.
+        alias_name: Its name or path, for workers to load it again.
+        kind: ``data``, ``electron`` or ``proton``.
+        bgo_reconstruction: ``new`` or ``old``.
+        generated: Generated events, for Monte Carlo.
+        livetimes: Livetime records by file name, for data.
+
+    Returns:
+        The entry, with an absolute path for local files.
+
+    Raises:
+        NtupleError: If the file is unreadable or truncated, or lacks its tree, a core branch, its
+            kind, its livetime or its generated events.
+    """
+    if not is_url(path):
+        path = str(Path(path).resolve())
+    size, digest = _size_and_hash(path)
+    content = look(path, aliases)
+    stored = content.record
+    present = set(content.branches)
+    sample: Any = _agreed(path, "kind", stored.get("kind"), kind)
+    bgo: Any = _agreed(
+        path, "bgo_reconstruction", stored.get("bgo_reconstruction"), bgo_reconstruction
+    )
+    fields = [f for f in FIELDS if aliases.available(f, present)]
+    for field in (*CORE_FIELDS, *(CORE_FIELDS_MC if sample != "data" else ())):
+        if field not in fields:
+            missing = ", ".join(aliases.missing_branches(field, present))
+            msg = f"{path}: branch {missing} is missing ({FIELDS[field].text}); no run is possible without"
+            raise NtupleError(msg)
+    runs: list[Run] = []
+    if sample == "data":
+        runs = _runs(path, stored, livetimes or {})
+        _check_runs(path, runs, content.run_range)
+    elif "generated" in stored:
+        generated = Generated.model_validate(stored["generated"])
+    elif generated is None:
+        msg = f"{path}: the number and energies of the generated events are not known; give --generated"
+        raise NtupleError(msg)
+    return FileEntry(
+        path=path,
+        uuid=content.uuid,
+        tree=content.tree,
+        entries=content.entries,
+        clusters=list(content.clusters),
+        size_bytes=size,
+        sha256=digest,
+        kind=sample,
+        bgo_reconstruction=bgo,
+        aliases=alias_name,
+        fields=fields,
+        synthetic=bool(stored.get("synthetic", False)),
+        runs=runs,
+        generated=generated if sample != "data" else None,
+        complete_above_gev=stored.get("skim", {}).get("complete_above_ecorr_gev", 0.0),
+        injected=stored.get("injected") or {},
+        metadata={k: stored[k] for k in ("generator", "seed", "spectrum") if k in stored},
+    )
+
+
+def _size_and_hash(path: str) -> tuple[int, str]:
+    if is_url(path):
+        return 0, ""
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+            return stream.tell(), digest.hexdigest()
+    except OSError as err:
+        msg = f"{path}: cannot be read ({err.strerror})"
+        raise NtupleError(msg) from err
+
+
+def _agreed(path: str, what: str, stored: str | None, given: str | None) -> str:
+    if stored and given and stored != given:
+        msg = f"{path}: {what} is {stored!r} by its own record, not {given!r}"
+        raise NtupleError(msg)
+    if not (stored or given):
+        msg = f"{path}: {what} is not known from the file; give --{what.replace('_', '-')}"
+        raise NtupleError(msg)
+    return str(stored or given)
+
+
+def _runs(path: str, stored: Mapping[str, Any], given: Mapping[str, Sequence[Run]]) -> list[Run]:
+    name = path.rsplit("/", 1)[-1]
+    if "runs" in stored:
+        return [
+            Run(
+                run_first=r["run"],
+                run_last=r["run"],
+                start_s=r.get("start_s"),
+                stop_s=r.get("stop_s"),
+                livetime_s=r["livetime_s"],
+            )
+            for r in stored["runs"]
+        ]
+    if name in given:
+        return list(given[name])
+    msg = f"{path}: its livetime is not known; give a CSV with a row for {name!r} by --livetime"
+    raise NtupleError(msg)
+
+
+def _check_runs(path: str, runs: Sequence[Run], seen: tuple[int, int] | None) -> None:
+    if seen is None:
+        return
+    outside = [n for n in seen if not any(r.run_first <= n <= r.run_last for r in runs)]
+    if outside:
+        msg = f"{path}: events of run {outside[0]}, for which there is no livetime record"
+        raise NtupleError(msg)
+
+
+def build(
+    paths: Sequence[str],
+    *,
+    aliases: str = "dmlntup",
+    quarantine: Sequence[str] = (),
+    kind: str | None = None,
+    bgo_reconstruction: str | None = None,
+    generated: Generated | None = None,
+    livetimes: Mapping[str, Sequence[Run]] | None = None,
+) -> Manifest:
+    """Describe files and refuse what would bias a flux.
+
+    Args:
+        paths: Files.
+        aliases: Convention of the files, a shipped name or a path.
+        quarantine: Those of the paths that the user sets aside.
+        kind: See :func:`describe_file`.
+        bgo_reconstruction: See :func:`describe_file`.
+        generated: See :func:`describe_file`; one record per file.
+        livetimes: See :func:`describe_file`.
+
+    Returns:
+        The manifest, with files in the order given.
+
+    Raises:
+        ManifestError: With one sentence for each bad, duplicate or overlapping file.
+    """
+    convention = load_aliases(aliases)
+    if Path(aliases).is_file():
+        aliases = str(Path(aliases).resolve())
+    aside = {_resolve(p, Path.cwd()) for p in quarantine}
+    wanted = {_resolve(p, Path.cwd()): None for p in paths}
+    strangers = sorted(aside - set(wanted))
+    if strangers:
+        msg = f"quarantined file {strangers[0]!r} is not among the files; name it there too"
+        raise ManifestError(msg)
+    problems: list[str] = []
+    files: list[FileEntry] = []
+    bad: list[Quarantined] = []
+    for path in wanted:
+        try:
+            entry = describe_file(
+                path,
+                convention,
+                aliases,
+                kind=kind,
+                bgo_reconstruction=bgo_reconstruction,
+                generated=generated,
+                livetimes=livetimes,
+            )
+        except NtupleError as err:
+            if path in aside:
+                bad.append(Quarantined(path=path, reason=str(err)))
+            else:
+                problems.append(str(err))
+            continue
+        if path in aside:
+            bad.append(Quarantined(path=path, reason="set aside by the user"))
+        else:
+            files.append(entry)
+    problems += _clashes(files)
+    if problems:
+        lines = "\n  ".join(problems)
+        msg = f"{len(problems)} problem(s):\n  {lines}\nMend them, or set a file aside with --quarantine."
+        raise ManifestError(msg)
+    return Manifest(files=files, quarantined=bad)
+
+
+def _clashes(files: Sequence[FileEntry]) -> list[str]:
+    """Sentences on files with the same identity or the same runs."""
+    problems = []
+    seen: dict[str, str] = {}
+    for f in files:
+        if f.uuid in seen:
+            problems.append(f"{f.path}: the same file (uuid {f.uuid}) as {seen[f.uuid]}")
+        seen.setdefault(f.uuid, f.path)
+    for reconstruction in ("new", "old"):
+        runs = sorted(
+            (r.run_first, r.run_last, f.path)
+            for f in files
+            if f.kind == "data" and f.bgo_reconstruction == reconstruction
+            if seen[f.uuid] == f.path
+            for r in f.runs
+        )
+        problems += [
+            f"{b[2]}: run {b[0]} overlaps runs {a[0]} to {a[1]} of {a[2]}"
+            for a, b in itertools.pairwise(runs)
+            if b[0] <= a[1]
+        ]
+    return problems

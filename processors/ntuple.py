@@ -1,0 +1,381 @@
+"""Canonical view of a flat ntuple: field names, shapes and units, whatever the branches are called.
+
+An alias file (YAML) says under which branch, in which unit and with which sentinel a group stores each
+field; nothing else of the program knows a branch name. Branches are read when a field is first asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from processors import showers
+from processors.exceptions import AliasError, MissingBranchError, NtupleError
+from processors.geometry import N_BARS, N_LAYERS, bar_of_id, layer_of_id
+
+__all__ = ["FIELDS", "Aliases", "FieldInfo", "Ntuple", "load_aliases", "shipped_aliases"]
+
+Array = npt.NDArray[Any]
+Shape = Literal["event", "layer", "image"]
+
+#: Factor from a unit to the canonical unit of the same dimension (GeV, mm, degree, s).
+UNIT_FACTORS: Mapping[str, tuple[str, float]] = {
+    "MeV": ("GeV", 1e-3),
+    "GeV": ("GeV", 1.0),
+    "TeV": ("GeV", 1e3),
+    "mm": ("mm", 1.0),
+    "cm": ("mm", 10.0),
+    "m": ("mm", 1e3),
+    "deg": ("deg", 1.0),
+    "rad": ("deg", 180.0 / np.pi),
+    "s": ("s", 1.0),
+    "ms": ("s", 1e-3),
+}
+
+
+@dataclass(frozen=True)
+class FieldInfo:
+    """What a canonical field is.
+
+    Attributes:
+        shape: ``event`` (n,), ``layer`` (n, 14) or ``image`` (n, 14, 22).
+        unit: Canonical unit, empty for numbers without one.
+        text: One line for reports.
+        boolean: True for flags.
+    """
+
+    shape: Shape
+    unit: str
+    text: str
+    boolean: bool = False
+
+
+FIELDS: Mapping[str, FieldInfo] = {
+    "e_raw": FieldInfo("event", "GeV", "energy deposited in the BGO"),
+    "e_corr": FieldInfo("event", "GeV", "electron-corrected energy"),
+    "layer_fraction": FieldInfo("layer", "", "layer energies over the total"),
+    "layer_rms": FieldInfo("layer", "mm", "lateral RMS of the layers"),
+    "n_bars": FieldInfo("layer", "", "bars above 10 MeV in each layer"),
+    "n_hits": FieldInfo("event", "", "fired bars"),
+    "rms_l": FieldInfo("event", "mm", "RMS of the last layer with signal"),
+    "rms_r": FieldInfo("event", "mm", "radial RMS of the shower"),
+    "zeta": FieldInfo("event", "", "classical electron-proton variable (xtrl)"),
+    "slope_x": FieldInfo("event", "", "axis slope dx/dz"),
+    "slope_y": FieldInfo("event", "", "axis slope dy/dz"),
+    "intercept_x": FieldInfo("event", "mm", "axis x at z = 0"),
+    "intercept_y": FieldInfo("event", "mm", "axis y at z = 0"),
+    "image": FieldInfo("image", "GeV", "bar energies"),
+    "stk_ecore": FieldInfo("event", "", "STK energy within one Molière radius of the track (ADC)"),
+    "stk_n_clusters": FieldInfo("event", "", "STK clusters within one Molière radius of the track"),
+    "track_clusters_x": FieldInfo("event", "", "x clusters on the track"),
+    "track_clusters_y": FieldInfo("event", "", "y clusters on the track"),
+    "track_holes_x": FieldInfo("event", "", "x planes without a cluster on the track"),
+    "track_holes_y": FieldInfo("event", "", "y planes without a cluster on the track"),
+    "track_distance": FieldInfo("event", "mm", "track to BGO axis at the BGO top"),
+    "track_angle": FieldInfo("event", "deg", "track to BGO axis"),
+    "stk_charge_x": FieldInfo("event", "", "charge in the first STK x plane"),
+    "stk_charge_y": FieldInfo("event", "", "charge in the first STK y plane"),
+    "psd_charge_x": FieldInfo("event", "", "charge in the PSD x view"),
+    "psd_charge_y": FieldInfo("event", "", "charge in the PSD y view"),
+    "psd_match_x": FieldInfo("event", "mm", "track to PSD hit, x view"),
+    "psd_match_y": FieldInfo("event", "mm", "track to PSD hit, y view"),
+    "e_true": FieldInfo("event", "GeV", "true kinetic energy (simulation)"),
+    "weight": FieldInfo("event", "", "weight of a simulated event"),
+    "run": FieldInfo("event", "", "run number"),
+    "second": FieldInfo("event", "s", "mission elapsed time"),
+    "outside_saa": FieldInfo("event", "", "outside the South Atlantic Anomaly", boolean=True),
+    "he_trigger": FieldInfo("event", "", "high-energy trigger", boolean=True),
+    "bgo_fiducial": FieldInfo("event", "", "fiducial flag of the producer", boolean=True),
+    "edge_clear": FieldInfo("event", "", "edge cut of the producer (bit 3)", boolean=True),
+    "track_matched": FieldInfo("event", "", "track matched to the BGO axis", boolean=True),
+    "track_recovered": FieldInfo("event", "", "matched track with three clusters", boolean=True),
+}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FieldAlias(_Strict):
+    """Where and how a group stores one field."""
+
+    branch: str | None = None
+    bar_id: str | None = None
+    energy: str | None = None
+    unit: str = ""
+    bit: int | None = Field(default=None, ge=0, le=31)
+    sentinel: float | None = None
+    byte: bool = False
+
+    @model_validator(mode="after")
+    def _one_source(self) -> FieldAlias:
+        hits = self.bar_id is not None and self.energy is not None
+        if (self.branch is not None) == hits:
+            msg = "give either 'branch', or both 'bar_id' and 'energy'"
+            raise ValueError(msg)
+        if self.unit and self.unit not in UNIT_FACTORS:
+            msg = f"unknown unit {self.unit!r}; known: {', '.join(UNIT_FACTORS)}"
+            raise ValueError(msg)
+        return self
+
+    def branches(self, shape: Shape) -> list[str]:
+        """Branch names that hold the field."""
+        if self.branch is None:
+            return [str(self.bar_id), str(self.energy)]
+        if shape == "layer" and "{layer}" in self.branch:
+            return [self.branch.format(layer=i) for i in range(N_LAYERS)]
+        return [self.branch]
+
+
+class Aliases(_Strict):
+    """The alias file of one ntuple convention: its tree and its fields."""
+
+    name: str
+    tree: str
+    fields: dict[str, FieldAlias]
+
+    @model_validator(mode="after")
+    def _known_fields(self) -> Aliases:
+        for name, alias in self.fields.items():
+            if name not in FIELDS:
+                msg = f"unknown field {name!r}; known: {', '.join(FIELDS)}"
+                raise ValueError(msg)
+            unit = FIELDS[name].unit
+            if (UNIT_FACTORS[alias.unit][0] if alias.unit else "") != unit:
+                msg = f"field {name!r} needs a unit of {unit or 'no dimension'}, not {alias.unit!r}"
+                raise ValueError(msg)
+        return self
+
+    def missing_branches(self, field: str, present: set[str]) -> list[str]:
+        """Branches of a field that a file does not have; all of them unknown when it has no alias."""
+        if field not in self.fields:
+            return [f"(no alias for {field})"]
+        return [b for b in self.fields[field].branches(FIELDS[field].shape) if b not in present]
+
+    def available(self, field: str, present: set[str]) -> bool:
+        """Whether a field can be read or derived from the branches that are present."""
+        if not self.missing_branches(field, present):
+            return True
+        return field in DERIVED and all(self.available(n, present) for n in DERIVED[field][0])
+
+
+def shipped_aliases() -> list[str]:
+    """Names of the alias files that come with the program."""
+    folder = resources.files("processors") / "aliases"
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
+
+
+def load_aliases(name_or_path: str | Path) -> Aliases:
+    """Read an alias file.
+
+    Args:
+        name_or_path: Name of a shipped file (``dmlntup``, ``perugia``) or a path to one's own.
+
+    Returns:
+        The validated aliases.
+
+    Raises:
+        AliasError: If the file does not exist or is malformed.
+    """
+    if str(name_or_path) in shipped_aliases():
+        text = (resources.files("processors") / "aliases" / f"{name_or_path}.yaml").read_text(
+            "utf-8"
+        )
+    else:
+        try:
+            text = Path(name_or_path).read_text("utf-8")
+        except OSError as err:
+            msg = (
+                f"alias file {str(name_or_path)!r} cannot be read ({err.strerror}); give a path or one of: "
+                f"{', '.join(shipped_aliases())}"
+            )
+            raise AliasError(msg) from err
+    try:
+        return Aliases.model_validate(yaml.safe_load(text))
+    except (yaml.YAMLError, ValidationError) as err:
+        msg = f"alias file {str(name_or_path)!r} is malformed: {err}"
+        raise AliasError(msg) from err
+
+
+class Events(Protocol):
+    """What is needed of a coffea events array: its length and its branches by name."""
+
+    @property
+    def fields(self) -> list[str]:
+        """Branch names."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, branch: str, /) -> ak.Array: ...
+
+
+class Ntuple:
+    """Canonical fields of one chunk of events, read lazily and kept.
+
+    ``ntuple["e_corr"]`` has shape (n,), layer fields (n, 14), ``image`` (n, 14, 22), in GeV, mm, degrees.
+    Sentinels become NaN in event fields and 0 in layer fields and images.
+
+    Args:
+        events: Events in coffea's virtual mode (or any mapping of branches with ``fields``).
+        aliases: The convention of the file.
+    """
+
+    def __init__(self, events: Events, aliases: Aliases) -> None:
+        self._events = events
+        self._aliases = aliases
+        self._present = set(events.fields)
+        self._cache: dict[str, Array] = {}
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def has(self, field: str) -> bool:
+        """Whether a field can be read or derived."""
+        return self._aliases.available(field, self._present)
+
+    def __getitem__(self, field: str) -> Array:
+        if field not in self._cache:
+            self._cache[field] = self._read(field)
+        return self._cache[field]
+
+    def image(self, rows: npt.NDArray[np.bool_]) -> Array:
+        """Bar energies of some events only.
+
+        Args:
+            rows: Mask of shape (n,).
+
+        Returns:
+            GeV, shape (number of True rows, 14, 22), float32.
+        """
+        if "image" in self._cache:
+            return np.asarray(self._cache["image"][rows])
+        return self._image(rows)
+
+    def _read(self, field: str) -> Array:
+        info = FIELDS[field]
+        missing = self._aliases.missing_branches(field, self._present)
+        if missing:
+            if field in DERIVED:
+                needs, derive = DERIVED[field]
+                return derive(*(self[name] for name in needs))
+            msg = (
+                f"field {field!r} ({info.text}) needs branch {', '.join(missing)}, which the file does not "
+                f"have; drop what uses it from the card or mend the alias file {self._aliases.name!r}"
+            )
+            raise MissingBranchError(msg)
+        if info.shape == "image":
+            return self._image(np.ones(len(self), bool))
+        alias = self._aliases.fields[field]
+        branches = alias.branches(info.shape)
+        columns = [_to_numpy(self._events[b], b) for b in branches]
+        if alias.byte:  # a char above 127 must not turn negative
+            columns = [c.view(np.uint8) if c.dtype.itemsize == 1 else c for c in columns]
+        values = np.stack(columns, axis=1) if len(columns) > 1 else columns[0]
+        expected = (len(self), N_LAYERS) if info.shape == "layer" else (len(self),)
+        if values.shape != expected:
+            msg = (
+                f"branch {branches[0]!r} has shape {values.shape}, field {field!r} needs {expected}"
+            )
+            raise NtupleError(msg)
+        return _convert(values, info, alias)
+
+    def _image(self, rows: npt.NDArray[np.bool_]) -> Array:
+        missing = self._aliases.missing_branches("image", self._present)
+        if missing:
+            msg = f"the bar energies need branch {', '.join(missing)}, which the file does not have"
+            raise MissingBranchError(msg)
+        alias = self._aliases.fields["image"]
+        factor = UNIT_FACTORS[alias.unit][1]
+        n = int(rows.sum())
+        if alias.branch is not None:
+            selected = ak.to_numpy(ak.to_regular(self._events[alias.branch][rows], axis=None))
+            if n and selected.shape != (n, N_LAYERS, N_BARS):
+                msg = f"branch {alias.branch!r} has shape {selected.shape[1:]}, an image needs (14, 22)"
+                raise NtupleError(msg)
+            image = np.array(selected, np.float32).reshape(n, N_LAYERS, N_BARS)
+            if alias.sentinel is not None:
+                image[image == alias.sentinel] = 0.0
+            return image * np.float32(factor)
+        identifiers = self._events[str(alias.bar_id)][rows]
+        energies = self._events[str(alias.energy)][rows]
+        counts = ak.to_numpy(ak.num(identifiers))
+        if not np.array_equal(counts, ak.to_numpy(ak.num(energies))):
+            msg = f"branches {alias.bar_id!r} and {alias.energy!r} have different numbers of hits in an event"
+            raise NtupleError(msg)
+        flat = ak.to_numpy(ak.flatten(identifiers))
+        layer, bar = layer_of_id(flat), bar_of_id(flat)
+        wrong = (layer >= N_LAYERS) | (bar >= N_BARS)
+        if wrong.any():
+            msg = f"branch {alias.bar_id!r} holds {int(flat[wrong][0])}, which is no bar of the BGO"
+            raise NtupleError(msg)
+        image = np.zeros((n, N_LAYERS, N_BARS), np.float32)
+        np.add.at(
+            image,
+            (np.repeat(np.arange(n), counts), layer, bar),
+            ak.to_numpy(ak.flatten(energies)).astype(np.float32) * np.float32(factor),
+        )
+        return image
+
+
+def _to_numpy(column: ak.Array, branch: str) -> Array:
+    try:
+        return np.asarray(ak.to_numpy(ak.to_regular(column, axis=None)))
+    except ValueError as err:
+        msg = f"branch {branch!r} is jagged ({column.type}); a number or a fixed array is needed"
+        raise NtupleError(msg) from err
+
+
+def _convert(values: Array, info: FieldInfo, alias: FieldAlias) -> Array:
+    """Bits, sentinels and units of one field, in that order."""
+    if alias.bit is not None:
+        return np.asarray((values.astype(np.int64) >> alias.bit) & 1, bool)
+    if info.boolean:
+        return values.astype(bool)
+    if alias.sentinel is not None:
+        blank = np.nan if info.shape == "event" else 0.0
+        values = np.where(values == alias.sentinel, blank, values)
+    if not alias.unit or UNIT_FACTORS[alias.unit][1] == 1.0:
+        return values
+    return np.asarray(values * UNIT_FACTORS[alias.unit][1])
+
+
+def _fractions(image: Array) -> Array:
+    layers = image.sum(axis=2, dtype=np.float64)
+    total = layers.sum(axis=1, keepdims=True)
+    return np.asarray(np.divide(layers, total, out=np.zeros_like(layers), where=total > 0))
+
+
+def _bars_above_10_mev(image: Array) -> Array:
+    return np.asarray((image > 0.010).sum(axis=2))
+
+
+def _zeta(layer_rms: Array, layer_fraction: Array) -> Array:
+    return np.asarray(showers.zeta(layer_rms, showers.f_last(layer_fraction)))
+
+
+#: Fields that can be computed where a convention does not store them: what from, and how.
+DERIVED: Mapping[str, tuple[tuple[str, ...], Callable[..., Array]]] = {
+    "layer_fraction": (("image",), _fractions),
+    "layer_rms": (("image",), showers.layer_rms_mm),
+    "n_bars": (("image",), _bars_above_10_mev),
+    "zeta": (("layer_rms", "layer_fraction"), _zeta),
+}
+
+
+@functools.lru_cache(maxsize=16)
+def cached_aliases(name_or_path: str) -> Aliases:
+    """The same as :func:`load_aliases`, read once per process (a worker asks for every chunk)."""
+    return load_aliases(name_or_path)

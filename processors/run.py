@@ -1,0 +1,243 @@
+"""The run driver: a manifest in, merged histograms and the ledger of what was really read out.
+
+One pure function processes one chunk (:func:`run_chunk`); it runs in this process or on Dask workers.
+A chunk that fails is named and the others are kept; nothing is skipped silently.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from coffea.nanoevents import BaseSchema
+from coffea.processor import IterativeExecutor, Runner, accumulate
+from coffea.processor.executor import WorkItem
+from coffea.util import coffea_console
+from distributed import Client, LocalCluster, as_completed
+
+from processors.exceptions import CreError, MissingBranchError
+from processors.manifest import FileEntry
+from processors.processor import (
+    Accumulator,
+    CreProcessor,
+    RunConfig,
+    empty_histograms,
+    required_fields,
+)
+
+__all__ = ["RunResult", "check_files", "chunk_name", "execute", "plan", "run_chunk"]
+
+#: A chunk that fails is tried again this often, for files that are unreadable only for a moment.
+RETRIES = 2
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run gave.
+
+    Attributes:
+        output: Merged accumulator of the chunks that were processed; empty if none was.
+        planned: Names of all chunks.
+        processed: Names of those processed.
+        missing: Names of the others, each with the reason.
+    """
+
+    output: Accumulator
+    planned: tuple[str, ...]
+    processed: tuple[str, ...]
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_files(files: Sequence[FileEntry], config: RunConfig) -> None:
+    """Refuse, before anything is read, files that lack a field that the run needs.
+
+    Raises:
+        MissingBranchError: With the file, the field and what needs it.
+    """
+    for f in files:
+        for name, user in required_fields(config, f.kind).items():
+            if name not in f.fields:
+                msg = (
+                    f"{f.path}: no branch for field {name!r}, which {user} needs; "
+                    "drop that from the card or mend the alias file ('cre inspect' shows the fields)"
+                )
+                raise MissingBranchError(msg)
+
+
+def plan(files: Sequence[FileEntry], chunk_size: int) -> list[WorkItem]:
+    """Cut files into chunks at cluster borders, so that no basket is read twice.
+
+    Args:
+        files: Files of the manifest.
+        chunk_size: Events per chunk; a chunk is larger only where a cluster is, and then at most
+            twice this size.
+
+    Returns:
+        Work items in order; a file without events gives one empty chunk.
+    """
+    return [
+        WorkItem(
+            dataset=f.kind,
+            filename=f.path,
+            treename=f.tree,
+            entrystart=start,
+            entrystop=stop,
+            fileuuid=uuid.UUID(f.uuid).bytes,
+            usermeta={"kind": f.kind, "aliases": f.aliases},
+        )
+        for f in files
+        for start, stop in _cuts(f.entries, f.clusters, chunk_size)
+    ]
+
+
+def _cuts(entries: int, clusters: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
+    borders = [c for c in clusters if 0 < c < entries]
+    start = 0
+    while start < entries:
+        fitting = [b for b in borders if start < b <= start + size]
+        after = next((b for b in borders if b > start), entries)
+        # a cluster larger than twice the chunk size is cut through: memory matters more than a re-read
+        stop = max(fitting) if fitting else (after if after <= start + 2 * size else start + size)
+        if entries <= start + size:
+            stop = entries
+        yield start, min(stop, entries)
+        start = stop
+    if not entries:
+        yield 0, 0
+
+
+def chunk_name(item: WorkItem) -> str:
+    """A chunk as reports name it: file and entry range."""
+    return f"{item.filename} [{item.entrystart}:{item.entrystop}]"
+
+
+def run_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
+    """Process one chunk; a pure function of its arguments and the file.
+
+    Args:
+        item: The chunk.
+        config: The run.
+
+    Returns:
+        The accumulator of :meth:`processors.processor.CreProcessor.process`.
+    """
+    if item.entrystop == item.entrystart:  # coffea has no work for an empty chunk, the ledger does
+        return _empty_chunk(item, config)
+    coffea_console.quiet = True  # its bar for one chunk would drown the bar of the run
+    runner = Runner(
+        executor=IterativeExecutor(status=False, retries=0),
+        schema=BaseSchema,
+        metadata_cache={},
+        processor_compression=None,
+    )
+    output: Accumulator = runner.run([item], CreProcessor(config))["out"]
+    return output
+
+
+def _empty_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
+    return {
+        "hists": empty_histograms(config),
+        "nonfinite": {},
+        "events": {item.dataset: 0},
+        "chunks": {(str(uuid.UUID(bytes=item.fileuuid)), 0, 0)},
+    }
+
+
+def execute(
+    items: Sequence[WorkItem],
+    config: RunConfig,
+    *,
+    workers: int = 1,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> RunResult:
+    """Process all chunks and merge them.
+
+    Args:
+        items: The plan.
+        config: The run.
+        workers: 1 for this process, more for that many Dask worker processes on this machine.
+        progress: Called with the number of events of each chunk that is done.
+
+    Returns:
+        The result, complete or not: compare ``planned`` and ``processed``.
+
+    Raises:
+        CreError: Errors of the user (a wrong card or ntuple), which no second try mends.
+    """
+    done = _on_dask(items, config, workers) if workers > 1 else _in_process(items, config)
+    output: Accumulator = {}
+    processed: list[str] = []
+    missing: dict[str, str] = {}
+    for item, result in done:
+        if isinstance(result, BaseException):
+            user_error = _user_error(result)
+            if user_error is not None:
+                raise user_error
+            missing[chunk_name(item)] = _reason(result)
+        else:
+            output = accumulate([result], output) if output else result
+            processed.append(chunk_name(item))
+        progress(len(item))
+    return RunResult(output, tuple(map(chunk_name, items)), tuple(sorted(processed)), missing)
+
+
+def _in_process(
+    items: Sequence[WorkItem], config: RunConfig
+) -> Iterator[tuple[WorkItem, Accumulator | BaseException]]:
+    for item in items:
+        yield item, _attempt(item, config)
+
+
+def _attempt(item: WorkItem, config: RunConfig) -> Accumulator | BaseException:
+    for last in (False,) * RETRIES + (True,):
+        try:
+            return run_chunk(item, config)
+        except Exception as err:  # noqa: BLE001 - whatever it is, it is reported with the chunk
+            if last or _user_error(err) is not None:
+                return err
+    raise AssertionError
+
+
+def _on_dask(
+    items: Sequence[WorkItem], config: RunConfig, workers: int
+) -> Iterator[tuple[WorkItem, Accumulator | BaseException]]:
+    """Chunks on local worker processes, in the order in which they finish; loopback only."""
+    with (
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        todo = {
+            client.submit(run_chunk, item, config, retries=RETRIES, pure=False): item
+            for item in items
+        }
+        # results are folded here as they come: none stays on a worker that may die
+        for future in as_completed(list(todo)):
+            item = todo.pop(future)
+            failed = future.status != "finished"
+            yield item, (future.exception() if failed else future.result())
+            future.release()
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _user_error(error: BaseException) -> CreError | None:
+    """The user's error inside what coffea and Dask wrapped around it."""
+    return next((e for e in _chain(error) if isinstance(e, CreError)), None)
+
+
+def _reason(error: BaseException) -> str:
+    """First line of the innermost error."""
+    last = list(itertools.islice(_chain(error), 20))[-1]
+    text = str(last).strip().splitlines()
+    return f"{type(last).__name__}: {text[0] if text else 'no message'}"

@@ -1,0 +1,315 @@
+"""Simulated deposits of electrons and protons: bar energies without any electronics."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from processors.geometry import N_BARS, N_LAYERS
+from simulation.compiled import State, compiled, exponential, gamma, normal, seed_stream, uniform
+from simulation.electromagnetic import (
+    CONVERSION_X0,
+    ELECTROMAGNETIC,
+    RADIATION_LENGTH_MM,
+    ElectromagneticModel,
+    shower,
+    spot_shower,
+    workspace,
+)
+from simulation.hadronic import MODELS, HadronicModel, grow
+from simulation.material import Image, block_path, deposit, deviate, upstream_sheets
+
+__all__ = ["Deposits", "electron_showers", "proton_showers"]
+
+FloatArray = npt.NDArray[np.floating]
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+SeedArray = npt.NDArray[np.uint64]
+
+#: Showers above are laid by the closed form (at least this share of the primary), others as spots.
+CLOSED_FORM_GEV = 1.5
+CLOSED_FORM_SHARE = 1.0e-3
+
+
+@dataclass(frozen=True)
+class Deposits:
+    """What the showers of n primaries leave in the detector, without electronics.
+
+    Attributes:
+        bgo_gev: Energy per bar in GeV, shape (n, 14, 22); even layers measure y, odd layers x.
+        psd_mip: Extra energy in the PSD views Y and X by backsplash, in MIPs, shape (n, 2).
+        weight: 0 for dropped events, else at least 1, shape (n,).
+        first_z_mm: Depth of the first interaction, inf if none, shape (n,).
+    """
+
+    bgo_gev: Float32Array
+    psd_mip: Float32Array
+    weight: Float64Array
+    first_z_mm: Float32Array
+
+
+def electron_showers(
+    energy_gev: FloatArray, position_mm: FloatArray, direction: FloatArray, seeds: SeedArray
+) -> Deposits:
+    """Simulate electrons.
+
+    Args:
+        energy_gev: Kinetic energies, GeV, shape (n,).
+        position_mm: Any point on each axis, mm, shape (n, 3).
+        direction: Unit vectors with uz > 0 (downwards), shape (n, 3).
+        seeds: One seed per event, shape (n,).
+
+    Returns:
+        The deposits; every weight is 1.
+
+    Raises:
+        ValueError: If shapes disagree or a direction points upwards.
+    """
+    e, p, d, s = _checked(energy_gev, position_mm, direction, seeds)
+    out = _empty(e.size)
+    _electrons(
+        e,
+        p,
+        d,
+        s,
+        ELECTROMAGNETIC,
+        workspace(),
+        out.bgo_gev,
+        out.psd_mip,
+        out.weight,
+        out.first_z_mm,
+    )
+    out.first_z_mm[out.first_z_mm > 1.0e8] = np.inf
+    return out
+
+
+def proton_showers(
+    energy_gev: FloatArray,
+    position_mm: FloatArray,
+    direction: FloatArray,
+    seeds: SeedArray,
+    *,
+    model: Literal["a", "b"] = "a",
+    min_deposit_gev: float = 0.0,
+    tail_sampling: bool = False,
+) -> Deposits:
+    """Simulate protons.
+
+    Args:
+        energy_gev: Kinetic energies, GeV, shape (n,).
+        position_mm: Any point on each axis, mm, shape (n, 3).
+        direction: Unit vectors with uz > 0 (downwards), shape (n, 3).
+        seeds: One seed per event, shape (n,).
+        model: Set of hadronic constants.
+        min_deposit_gev: Events that surely leave less in the bars are dropped (weight 0, no energy).
+        tail_sampling: Keep all electron-like cascades and only some of the others, these with a
+            weight above 1 (Russian roulette).
+
+    Returns:
+        The deposits.
+
+    Raises:
+        ValueError: If shapes disagree, a direction points upwards, or the model is unknown.
+    """
+    if model not in MODELS:
+        msg = f"unknown hadronic model {model!r}: choose one of {sorted(MODELS)}"
+        raise ValueError(msg)
+    e, p, d, s = _checked(energy_gev, position_mm, direction, seeds)
+    out = _empty(e.size)
+    _protons(
+        e, p, d, s, MODELS[model], ELECTROMAGNETIC, float(min_deposit_gev), bool(tail_sampling),
+        workspace(), out.bgo_gev, out.psd_mip, out.weight, out.first_z_mm,
+    )  # fmt: skip
+    out.first_z_mm[out.first_z_mm > 1.0e8] = np.inf
+    return out
+
+
+def _checked(
+    energy: FloatArray, position: FloatArray, direction: FloatArray, seeds: SeedArray
+) -> tuple[Float64Array, Float64Array, Float64Array, SeedArray]:
+    e = np.ascontiguousarray(energy, np.float64)
+    p = np.ascontiguousarray(position, np.float64)
+    d = np.ascontiguousarray(direction, np.float64)
+    s = np.ascontiguousarray(seeds, np.uint64)
+    if e.ndim != 1 or p.shape != (e.size, 3) or d.shape != (e.size, 3) or s.shape != e.shape:
+        msg = f"shapes {e.shape}, {p.shape}, {d.shape}, {s.shape}: give (n,), (n, 3), (n, 3), (n,)"
+        raise ValueError(msg)
+    if e.size and not (d[:, 2] > 0).all():
+        msg = f"smallest uz is {d[:, 2].min()}: give directions that point down, uz > 0"
+        raise ValueError(msg)
+    return e, p, d, s
+
+
+def _empty(n: int) -> Deposits:
+    return Deposits(
+        np.zeros((n, N_LAYERS, N_BARS), np.float32),
+        np.zeros((n, 2), np.float32),
+        np.ones(n),
+        np.full(n, 1.0e9, np.float32),
+    )
+
+
+@compiled
+def _grain(image: Image, grain: float, state: State) -> None:
+    """Replace each smooth bar energy by a gamma number of the same mean and variance grain * mean."""
+    for layer in range(N_LAYERS):
+        for bar in range(N_BARS):
+            mean = image[layer, bar]
+            if mean > 1.0e-6:
+                shape = mean / grain
+                if shape > 50.0:
+                    image[layer, bar] = max(mean + math.sqrt(mean * grain) * normal(state), 0.0)
+                elif shape > 0.02:
+                    image[layer, bar] = grain * gamma(shape, state)
+                else:
+                    image[layer, bar] = 0.0
+
+
+@compiled
+def _electrons(
+    energy: Float64Array,
+    position: Float64Array,
+    direction: Float64Array,
+    seeds: SeedArray,
+    em: ElectromagneticModel,
+    work: Float64Array,
+    bgo: Float32Array,
+    psd: Float32Array,
+    weight: Float64Array,
+    first: Float32Array,
+) -> None:
+    image = np.zeros((N_LAYERS, N_BARS))
+    state = np.zeros(1, np.uint64)
+    for i in range(energy.size):
+        seed_stream(state, seeds[i])
+        x, y, z = position[i, 0], position[i, 1], position[i, 2]
+        ux, uy, uz = direction[i, 0], direction[i, 1], direction[i, 2]
+        enter, leave = block_path(x, y, z, ux, uy, uz)
+        if leave <= enter:
+            continue
+        image[:] = 0.0
+        x0, y0, z0 = x + ux * enter, y + uy * enter, z + uz * enter
+        t0 = upstream_sheets(x, y, z, ux, uy, uz, z0)
+        first[i] = z0
+        shower(image, work, energy[i], False, x0, y0, z0, ux, uy, uz, t0, em, state)
+        _grain(image, em.grain_gev, state)
+        for k in range(2):
+            psd[i, k] = 0.1 * math.sqrt(energy[i] / 100.0) * gamma(0.5, state)
+        bgo[i] = image
+
+
+@compiled
+def _protons(
+    energy: Float64Array,
+    position: Float64Array,
+    direction: Float64Array,
+    seeds: SeedArray,
+    had: HadronicModel,
+    em: ElectromagneticModel,
+    min_deposit: float,
+    tail: bool,
+    work: Float64Array,
+    bgo: Float32Array,
+    psd: Float32Array,
+    weight: Float64Array,
+    first: Float32Array,
+) -> None:
+    smooth = np.zeros((N_LAYERS, N_BARS))
+    spots = np.zeros((N_LAYERS, N_BARS))
+    state = np.zeros(1, np.uint64)
+    stack = np.zeros((20000, 8))
+    photons = np.zeros((20000, 7))
+    tracks = np.zeros((20000, 7))
+    stars = np.zeros((20000, 4))
+    counts = np.zeros(3, np.int64)
+    for i in range(energy.size):
+        seed_stream(state, seeds[i])
+        stack[0, 0] = energy[i]
+        for k in range(3):
+            stack[0, 1 + k] = position[i, k]
+            stack[0, 4 + k] = direction[i, k]
+        stack[0, 7] = 0.0
+        enter, leave = block_path(
+            position[i, 0], position[i, 1], position[i, 2],
+            direction[i, 0], direction[i, 1], direction[i, 2],
+        )  # fmt: skip
+        back = min(enter, 0.0) - 1.0
+        for k in range(3):
+            stack[0, 1 + k] += back * direction[i, k]
+        first[i] = grow(stack, photons, tracks, stars, counts, had, state)
+        bound = 0.0
+        for k in range(counts[0]):
+            bound += photons[k, 0]
+        for k in range(counts[1]):
+            bound += tracks[k, 0]
+        for k in range(counts[2]):
+            bound += stars[k, 3]
+        if bound < min_deposit:
+            weight[i] = 0.0
+            continue
+        smooth[:] = 0.0
+        spots[:] = 0.0
+        _lay(smooth, spots, work, photons, tracks, stars, counts, energy[i], had, em, state)
+        _grain(smooth, em.grain_gev, state)
+        bgo[i] = smooth + spots
+
+
+@compiled
+def _lay(
+    smooth: Image,
+    spots: Image,
+    work: Float64Array,
+    photons: Float64Array,
+    tracks: Float64Array,
+    stars: Float64Array,
+    counts: npt.NDArray[np.int64],
+    energy: float,
+    had: HadronicModel,
+    em: ElectromagneticModel,
+    state: State,
+) -> None:
+    limit = max(CLOSED_FORM_GEV, CLOSED_FORM_SHARE * energy)
+    for k in range(counts[0]):
+        e = photons[k, 0]
+        ux, uy, uz = photons[k, 4], photons[k, 5], photons[k, 6]
+        x, y, z = photons[k, 1], photons[k, 2], photons[k, 3]
+        if e > limit and uz > 0.3:
+            if z < 450.0:
+                shower(smooth, work, e, True, x, y, z, ux, uy, uz, 0.0, em, state)
+            continue
+        d = CONVERSION_X0 * RADIATION_LENGTH_MM * exponential(state)
+        x, y, z = x + ux * d, y + uy * d, z + uz * d
+        if e < 0.02:
+            deposit(spots, x, y, z, e * em.visible)
+        else:
+            n = min(int(4.0 + 12.0 * e**0.5), 60)
+            spot_shower(spots, e, x, y, z, ux, uy, uz, n, em, state)
+    for k in range(counts[1]):
+        dx, dy, dz = (
+            tracks[k, 4] - tracks[k, 1],
+            tracks[k, 5] - tracks[k, 2],
+            tracks[k, 6] - tracks[k, 3],
+        )
+        length = math.sqrt(dx * dx + dy * dy + dz * dz)
+        steps = int(length / 9.0) + 1
+        each = tracks[k, 0] * em.visible / steps
+        for j in range(steps):
+            f = (j + uniform(state)) / steps
+            deposit(
+                spots, tracks[k, 1] + f * dx, tracks[k, 2] + f * dy, tracks[k, 3] + f * dz, each
+            )
+    for k in range(counts[2]):
+        seen = stars[k, 3]
+        for part in range(2):
+            share = had.halo_share if part else 1.0 - had.halo_share
+            for _ in range(4):
+                r = had.halo_mm * gamma(1.3, state) if part else 12.0 * exponential(state)
+                a, b, c = deviate(0.0, 0.0, 1.0, 2.0 * uniform(state) - 1.0, state)
+                deposit(
+                    spots, stars[k, 0] + a * r, stars[k, 1] + b * r, stars[k, 2] + c * r,
+                    0.25 * share * seen * em.visible,
+                )  # fmt: skip
