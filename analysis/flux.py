@@ -29,6 +29,7 @@ _CARRIED = (  # metadata of the histogram file that travels with the flux
     "toy",
     "complete",
     "bgo_reconstruction",
+    "histograms_sha256",
 )
 
 

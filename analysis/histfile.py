@@ -45,6 +45,7 @@ _AXES = ("regular", "variable", "category_str")
 # What a damaged file can raise in the three readers.
 _DAMAGE = (
     ArithmeticError,
+    AssertionError,
     AttributeError,
     EOFError,
     ImportError,
@@ -52,6 +53,7 @@ _DAMAGE = (
     MemoryError,
     OSError,
     RuntimeError,
+    SystemError,
     TypeError,
     ValueError,
     pickle.UnpicklingError,
@@ -160,7 +162,7 @@ def load(path: str | os.PathLike[str]) -> HistFile:
     except HistFileError as error:
         msg = f"{path}: {error}"
         raise type(error)(msg) from error
-    except (*_DAMAGE, RecursionError) as error:
+    except _DAMAGE as error:
         msg = f"{path}: damaged or not a histogram file ({type(error).__name__}: {error})"
         raise HistFileError(msg) from error
 

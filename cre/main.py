@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import click
 
-from analysis.exceptions import AnalysisError
+from analysis.exceptions import AnalysisError, IncompleteDataError
 from analysis.histformats import HistFileError, UnsafePickleError
 from cre.provenance import program
 from processors.exceptions import CreError
@@ -70,7 +70,7 @@ def main() -> None:
         code = 130
     except (CreError, AnalysisError, HistFileError, UnsafePickleError, FileExistsError) as err:
         print(f"error: {err}", file=sys.stderr)  # noqa: T201
-        code = getattr(err, "exit_code", 1)
+        code = 2 if isinstance(err, IncompleteDataError) else getattr(err, "exit_code", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from processors.exceptions import CreError
-
 __all__ = ["Record", "program", "record", "sha256", "write_json"]
 
 _PACKAGES = ("coffea", "awkward", "uproot", "hist", "boost-histogram", "numpy", "scipy", "numba")
@@ -78,7 +76,7 @@ def record(path: Path, command: str, arguments: Mapping[str, Any]) -> Iterator[R
     try:
         yield entry
     except BaseException as err:
-        code = err.exit_code if isinstance(err, CreError) else 1
+        code = getattr(err, "exit_code", 1)
         raise
     finally:
         if code == 0 or path.parent.is_dir():

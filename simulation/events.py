@@ -116,7 +116,8 @@ def detect(primaries: Primaries, detector: Detector, rng: np.random.Generator) -
         result.axis, bar_mev, track, triggered, primaries.outside_saa[kept]
     )
     n = len(kept)
-    fired = bar_mev.reshape(n, -1) > 0
+    flat = bar_mev.reshape(n, N_LAYERS * N_BARS)
+    fired = flat > 0
     columns: Columns = {
         **_shower_columns(result, primaries.species, difference=detector.difference),
         "tt_stkEcore1Rm_trk": track.core_adc,
@@ -142,7 +143,7 @@ def detect(primaries: Primaries, detector: Detector, rng: np.random.Generator) -
         "tt_second": primaries.second[kept],
         "hit_count": fired.sum(axis=1),
         "hit_id": np.broadcast_to(_BAR_IDS, fired.shape)[fired],
-        "hit_mev": bar_mev.reshape(n, -1)[fired],
+        "hit_mev": flat[fired],
     }
     return columns
 

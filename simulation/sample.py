@@ -12,9 +12,11 @@ import math
 import os
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -209,13 +211,13 @@ def simulate(
     folder.mkdir(parents=True, exist_ok=True)
     if progress is not None:
         progress(0, len(blocks))
-    results = _results(sample, blocks, workers, progress)
-    for number, path in enumerate(paths):
-        mine = [b for b in blocks if b.file == number]
-        metadata = _metadata(sample, mine, [r for r, file in runs if file == number])
-        parts = (next(results) for _ in mine)
-        name = json.dumps([GENERATOR, metadata, asdict(sample), number], sort_keys=True)
-        write_ntuple(path, parts, metadata, uuid.uuid5(uuid.NAMESPACE_OID, name))
+    with closing(_results(sample, blocks, workers, progress)) as results:
+        for number, path in enumerate(paths):
+            mine = [b for b in blocks if b.file == number]
+            metadata = _metadata(sample, mine, [r for r, file in runs if file == number])
+            parts = islice(results, len(mine))
+            name = json.dumps([GENERATOR, metadata, asdict(sample), number], sort_keys=True)
+            write_ntuple(path, parts, metadata, uuid.uuid5(uuid.NAMESPACE_OID, name))
     return paths
 
 
@@ -312,14 +314,15 @@ def _blocks(sample: Sample, runs: list[tuple[orbit.Run, int]]) -> list[Block]:
 
 def _results(
     sample: Sample, blocks: list[Block], workers: int, progress: Progress | None
-) -> Iterator[Columns]:
+) -> Generator[Columns]:
     """Columns of the blocks, in order, with a bounded number of them waiting."""
     total = len(blocks)
     if min(workers, total) == 1:
         for done, block in enumerate(blocks, start=1):
-            yield simulate_block(sample, block)
+            columns = simulate_block(sample, block)
             if progress is not None:
                 progress(done, total)
+            yield columns
         return
     # spawn: forked children of a threaded parent can hang
     pool = ProcessPoolExecutor(min(workers, total), mp_context=get_context("spawn"))
@@ -329,9 +332,10 @@ def _results(
         for done in range(1, total + 1):
             while len(waiting) < 3 * workers and (new := next(todo, None)) is not None:
                 waiting.append(pool.submit(simulate_block, sample, new))
-            yield waiting.popleft().result()
+            columns = waiting.popleft().result()
             if progress is not None:
                 progress(done, total)
+            yield columns
     finally:
         pool.shutdown(cancel_futures=True)
 

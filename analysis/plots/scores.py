@@ -202,6 +202,9 @@ def _bins_inside(edges: FloatArray, low: float, high: float) -> NDArray[np.intp]
 def _chosen(data: Template, bins: Sequence[int] | None, most: int | None) -> list[int]:
     """Energy bins to draw."""
     n = data.values.shape[0]
+    if bins is not None and not len(bins):
+        msg = "no energy bins were asked for: nothing to draw"
+        raise PlotError(msg)
     if bins is not None:
         wrong = [i for i in bins if not 0 <= i < n]
         if wrong:

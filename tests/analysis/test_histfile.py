@@ -458,7 +458,9 @@ def test_root_file_with_a_lost_or_changed_histogram(files):
 
 
 def test_unknown_suffix_and_missing_file(tmp_path):
-    with pytest.raises(HistFileError, match=r"h\.h5: unknown suffix, a histogram file ends in \.pkl"):
+    with pytest.raises(
+        HistFileError, match=r"h\.h5: unknown suffix, a histogram file ends in \.pkl"
+    ):
         load(tmp_path / "h.h5")
     with pytest.raises(HistFileError, match="no such file"):
         load(tmp_path / "h.pkl")
@@ -477,6 +479,12 @@ def nan_hist():
     return h
 
 
+def twins():
+    h = simple(REGULAR, hist.axis.Regular(3, 1, 10, name="y"))
+    h.axes[1].__dict__["name"] = "x"
+    return h
+
+
 def simple(*ax, storage=WEIGHT):
     return hist.Hist(*ax, storage=storage)
 
@@ -490,7 +498,11 @@ def simple(*ax, storage=WEIGHT):
         ("a/b", lambda: simple(REGULAR), "'a/b': use letters"),
         ("cre_metadata", lambda: simple(REGULAR), "'cre_metadata': use letters"),
         ("h", lambda: np.zeros(3), "is a ndarray, not a hist.Hist"),
-        ("h", lambda: simple(hist.axis.Regular(3, 1, 9)), "has no name: names are how readers address axes"),
+        (
+            "h",
+            lambda: simple(hist.axis.Regular(3, 1, 9)),
+            "has no name: names are how readers address axes",
+        ),
         (
             "h",
             lambda: simple(hist.axis.StrCategory([], name="k", growth=True), REGULAR),
@@ -503,6 +515,7 @@ def simple(*ax, storage=WEIGHT):
         ),
         ("h", lambda: simple(hist.axis.IntCategory([1, 2], name="k"), REGULAR), "a IntCategory"),
         ("h", lambda: simple(hist.axis.Regular(3, 0, 1, name="x", circular=True)), "circular"),
+        ("h", twins, "two axes of one name: x, x"),
         ("h", lambda: simple(hist.axis.StrCategory(["a"], name="k")), "has no numeric axis"),
         (
             "h",
