@@ -16,7 +16,17 @@ from processors.ntuple import FIELDS, Aliases, load_aliases
 from processors.ntuplefile import is_url, look
 from processors.weights import Generated
 
-__all__ = ["FileEntry", "Manifest", "Run", "build", "describe_file", "read", "read_livetimes"]
+__all__ = [
+    "FileEntry",
+    "Manifest",
+    "Run",
+    "build",
+    "describe_file",
+    "join",
+    "read",
+    "read_livetimes",
+    "relative_to",
+]
 
 SCHEMA = "cre-manifest/1"
 #: Fields without which no run is possible; what else a card needs is checked when it runs.
@@ -367,6 +377,26 @@ def build(
         msg = f"{len(problems)} problem(s):\n  {lines}\nMend them, or set a file aside with --quarantine."
         raise ManifestError(msg)
     return Manifest(files=files, quarantined=bad)
+
+
+def join(manifests: Sequence[Manifest]) -> Manifest:
+    """Put manifests together, for example those of data and of each simulation.
+
+    Args:
+        manifests: As :func:`read` gives them, with absolute paths.
+
+    Returns:
+        One manifest with all files.
+
+    Raises:
+        ManifestError: If files are duplicates or their runs overlap.
+    """
+    files = [f for m in manifests for f in m.files]
+    problems = _clashes(files)
+    if problems:
+        msg = f"{len(problems)} problem(s):\n  " + "\n  ".join(problems)
+        raise ManifestError(msg)
+    return Manifest(files=files, quarantined=[q for m in manifests for q in m.quarantined])
 
 
 def _clashes(files: Sequence[FileEntry]) -> list[str]:

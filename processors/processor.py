@@ -191,7 +191,9 @@ def empty_histograms(config: RunConfig) -> dict[str, hist.Hist[Any]]:
     energy = hist.axis.Variable(edges, name="energy", label="corrected energy (GeV)")
     true = hist.axis.Variable(edges, name="energy_true", label="true energy (GeV)")
     coarse = hist.axis.Variable([20.0, 100.0, 1e3, 1e4], name="energy", label=energy.label)
-    layer = hist.axis.StrCategory([str(i) for i in range(N_LAYERS)], name="layer", label="BGO layer")
+    layer = hist.axis.StrCategory(
+        [str(i) for i in range(N_LAYERS)], name="layer", label="BGO layer"
+    )
     cut = hist.axis.StrCategory([c.name for c in config.cuts], name="cut", label="cut")
     stat = hist.axis.StrCategory(STATS, name="stat", label="count")
     omega = hist.axis.Regular(score.bins, score.low, score.high, name="omega", label=score.label)

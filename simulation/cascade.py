@@ -33,6 +33,10 @@ SeedArray = npt.NDArray[np.uint64]
 #: Showers above are laid by the closed form (at least this share of the primary), others as spots.
 CLOSED_FORM_GEV = 1.5
 CLOSED_FORM_SHARE = 1.0e-3
+HIGHEST_Z_MM = -330.0
+#: Spots of a nuclear star: charged fragments close by, at most so many of neutrons further out.
+NEAR_SPOTS = 3
+MAX_HALO_SPOTS = 20
 
 
 @dataclass(frozen=True)
@@ -237,10 +241,19 @@ def _protons(
             position[i, 0], position[i, 1], position[i, 2],
             direction[i, 0], direction[i, 1], direction[i, 2],
         )  # fmt: skip
-        back = min(enter, 0.0) - 1.0
+        if leave <= enter:
+            weight[i] = 0.0 if min_deposit > 0.0 else 1.0
+            continue
+        # start above all material
+        back = min(enter, (HIGHEST_Z_MM - position[i, 2]) / direction[i, 2])
         for k in range(3):
             stack[0, 1 + k] += back * direction[i, k]
-        first[i] = grow(stack, photons, tracks, stars, counts, had, state)
+        above = upstream_sheets(
+            stack[0, 1], stack[0, 2], stack[0, 3], stack[0, 4], stack[0, 5], stack[0, 6],
+            position[i, 2] + enter * direction[i, 2],
+        )  # fmt: skip
+        above = 1.0 - math.exp(-above * had.above)
+        first[i] = grow(stack, photons, tracks, stars, counts, above, had, state)
         bound = 0.0
         for k in range(counts[0]):
             bound += photons[k, 0]
@@ -277,9 +290,13 @@ def _lay(
         e = photons[k, 0]
         ux, uy, uz = photons[k, 4], photons[k, 5], photons[k, 6]
         x, y, z = photons[k, 1], photons[k, 2], photons[k, 3]
+        enter, leave = block_path(x, y, z, ux, uy, uz)
+        if leave <= max(enter, 0.0):
+            continue
+        if enter > 0.0:
+            x, y, z = x + ux * enter, y + uy * enter, z + uz * enter
         if e > limit and uz > 0.3:
-            if z < 450.0:
-                shower(smooth, work, e, True, x, y, z, ux, uy, uz, 0.0, em, state)
+            shower(smooth, work, e, True, x, y, z, ux, uy, uz, 0.0, em, state)
             continue
         d = CONVERSION_X0 * RADIATION_LENGTH_MM * exponential(state)
         x, y, z = x + ux * d, y + uy * d, z + uz * d
@@ -303,13 +320,14 @@ def _lay(
                 spots, tracks[k, 1] + f * dx, tracks[k, 2] + f * dy, tracks[k, 3] + f * dz, each
             )
     for k in range(counts[2]):
-        seen = stars[k, 3]
-        for part in range(2):
-            share = had.halo_share if part else 1.0 - had.halo_share
-            for _ in range(4):
-                r = had.halo_mm * gamma(1.3, state) if part else 12.0 * exponential(state)
-                a, b, c = deviate(0.0, 0.0, 1.0, 2.0 * uniform(state) - 1.0, state)
-                deposit(
-                    spots, stars[k, 0] + a * r, stars[k, 1] + b * r, stars[k, 2] + c * r,
-                    0.25 * share * seen * em.visible,
-                )  # fmt: skip
+        near = stars[k, 3] * (1.0 - had.halo_share) * em.visible
+        far = stars[k, 3] * had.halo_share * em.visible
+        pieces = min(int(far / had.halo_grain_gev + uniform(state)), MAX_HALO_SPOTS)
+        for j in range(NEAR_SPOTS + pieces):
+            if j < NEAR_SPOTS:
+                r, e = had.near_mm * exponential(state), near / NEAR_SPOTS
+            else:
+                r, e = had.halo_mm * exponential(state), far / pieces * exponential(state)
+            cosine = 2.0 * uniform(state) - 1.0
+            a, b, c = deviate(0.0, 0.0, 1.0, cosine, state)
+            deposit(spots, stars[k, 0] + a * r, stars[k, 1] + b * r, stars[k, 2] + c * r, e)

@@ -79,6 +79,8 @@ class ElectromagneticModel(NamedTuple):
     slow_shape: float = 2.0  # gamma shape of its fluctuation between showers
     splash: float = 1.55e-3  # energy per radiation length that goes back from the mean depth
     splash_x0: float = 7.9  # its decay length
+    splash_reach: float = 11.0  # distance beyond which it decays faster, as proton showers ask for
+    splash_fall: float = 1.5  # how much faster
     width: float = 0.99  # radii over the fitted ones
     grain_gev: float = 0.008  # variance of a bar's energy over its mean
 
@@ -370,6 +372,7 @@ def shower(
         if ahead < 0.0:
             e += unit * slow / m.slow_x0 * math.exp(ahead / m.slow_x0)
         else:
+            ahead += m.splash_fall * max(ahead - m.splash_reach, 0.0)
             back = unit * m.splash * math.exp(-ahead / m.splash_x0)
         if e + back > floor:
             _lay_slab(

@@ -24,24 +24,28 @@ Table = npt.NDArray[np.float64]
 class HadronicModel(NamedTuple):
     """Constants of the hadronic cascade, tuned to full Geant4 showers unless said otherwise."""
 
-    length_mm: float = 262.0  # proton interaction length of the block at 100 GeV
+    length_mm: float = 236.0  # proton interaction length of the block at 100 GeV
     length_slope: float = 0.03  # its relative fall per unit of ln E
+    above: float = 0.055  # interaction lengths of one radiation length above the block
     meson_length: float = 1.22  # meson over proton interaction length
     lead_a: float = 1.1  # leading baryon energy fraction: beta distribution
     lead_b: float = 1.7
     lead_meson_a: float = 0.9  # leading meson
     lead_meson_b: float = 2.4
     exchange: float = 0.30  # probability that a leading meson is neutral
-    pi0_share: float = 0.34  # mean share of neutral pions in the rest
+    exchange_baryon: float = 0.04  # probability that a neutral pion leads instead of a baryon
+    pi0_share: float = 0.36  # mean share of neutral pions in the rest
     pi0_spread: float = 8.0  # concentration of the beta distribution of that share
-    soft_power: float = 3.5  # (1 - x)^power / x
+    soft_power: float = 3.4  # (1 - x)^power / x
     star_gev: float = 0.35  # energy that a nucleus takes
     star_seen: float = 0.5  # share of it that is seen
-    halo_share: float = 0.4  # share of the seen part in neutrons
-    halo_mm: float = 55.0
-    pt_gev: float = 0.33
+    halo_share: float = 0.45  # share of the seen part in neutrons
+    near_mm: float = 12.0  # mean distance of the rest
+    halo_mm: float = 100.0  # mean distance of the neutron energy
+    halo_grain_gev: float = 0.008  # its mean portion
+    pt_gev: float = 0.233
     local_gev: float = 0.6  # hadrons below are absorbed on the spot
-    local_seen: float = 0.45
+    local_seen: float = 0.42
 
 
 MODELS = {
@@ -53,6 +57,8 @@ MODELS = {
 
 #: Relative energy below which a cascade particle is absorbed on the spot (caps the work).
 RELATIVE_CUT = 2.0e-4
+#: Depths between which the STK planes are.
+UPSTREAM_Z_MM = (-203.0, -47.0)
 #: Neutral pions below are one electromagnetic shower.
 MERGED_GEV = 1.0
 PROTON, NEUTRON, CHARGED_MESON, NEUTRAL_MESON = 0.0, 1.0, 2.0, 3.0
@@ -67,6 +73,7 @@ def grow(
     tracks: Table,
     stars: Table,
     counts: npt.NDArray[np.int64],
+    above: float,
     m: HadronicModel,
     state: State,
 ) -> float:
@@ -78,6 +85,7 @@ def grow(
         tracks: Filled with energy, x, y, z of the start and of the end of ionising tracks.
         stars: Filled with x, y, z and the seen energy of nuclear stars.
         counts: Filled with the numbers of photons, tracks and stars.
+        above: Probability that the particle interacts above the block.
         m: Constants of the model.
         state: Random stream.
 
@@ -100,6 +108,11 @@ def grow(
         if species >= CHARGED_MESON:
             length *= m.meson_length
         step = enter + length * exponential(state)
+        if first > 1.0e8 and above > 0.0 and uniform(state) < above:
+            # the primary interacts in a sheet above the block
+            step = (UPSTREAM_Z_MM[0] + (UPSTREAM_Z_MM[1] - UPSTREAM_Z_MM[0]) * uniform(state) - z) / uz
+            enter = leave = step
+            leave += 1.0
         inside = step < leave
         step = min(step, leave)
         if species in {PROTON, CHARGED_MESON}:
@@ -175,6 +188,8 @@ def _interact(
     e *= xl
     if baryon:
         kind = PROTON if uniform(state) < 0.6 else NEUTRON
+        if uniform(state) < m.exchange_baryon:
+            kind = -1.0
     elif uniform(state) < m.exchange:
         kind = -1.0
     else:

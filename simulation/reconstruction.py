@@ -43,7 +43,7 @@ Version = Literal["new", "old"]
 _COUNTED_MEV = 10.0
 #: A layer takes part in the axis fit with at least this energy and this share of the total.
 _USABLE_MEV, _USABLE_SHARE = 5.0, 0.003
-_MIN_LAYERS = 3
+_MIN_LAYERS = 2
 #: A layer this far from the line has half the weight in the next pass.
 _OUTLIER_MM = 8.0
 #: How fast the log-ratio of the neighbours saturates towards a bar's border, per layer: early layers
@@ -58,10 +58,21 @@ CORRECTION_LIMIT = 1.12
 #: Coefficients of ln(E/E_raw) for the terms of :func:`correction_terms`, from :func:`fit_correction`.
 _CORRECTION: dict[Version, FloatArray] = {
     "new": np.array(
-        [0.06229, 0.00188, 0.0036, -0.00573, -0.0077, -0.0069]
-        + [-0.00514, -0.0179, -0.00835, 0.37317, -0.04845]
+        [
+            0.06217,
+            0.00178,
+            0.00365,
+            -0.00568,
+            -0.00768,
+            -0.00735,
+            -0.00524,
+            -0.01772,
+            -0.00854,
+            0.37758,
+            -0.04881,
+        ]
     ),
-    "old": np.array([0.05994, -0.00562, -0.00329, 0.34018]),
+    "old": np.array([0.05984, -0.00567, -0.00328, 0.34116]),
 }
 #: The scale of the "old" corrected energy relative to the fitted one.
 _SCALE: dict[Version, float] = {"new": 1.0, "old": 0.993}
@@ -170,15 +181,14 @@ def fit_axis(bar_mev: npt.NDArray[np.floating], version: Version = "new") -> Axi
     """Fit a straight line per view to the positions in its seven layers.
 
     The fit is weighted with the layer energies and repeated with layers far from the line weighted
-    down. Near the edge of the calorimeter the position cannot leave the outermost bar, which pulls
-    axes inwards as in the experiment.
+    down. Near the edge of the calorimeter positions are pulled inwards, as in the experiment.
 
     Args:
         bar_mev: Bar energies, shape (n, 14, 22), MeV.
         version: Which reconstruction.
 
     Returns:
-        The axes; views with fewer than three usable layers are all 0.
+        The axes; views with fewer than two usable layers are all 0.
     """
     mev = np.asarray(bar_mev, np.float64)
     layer_mev = mev.sum(axis=2)
@@ -279,18 +289,22 @@ def fit_correction(
 
 
 def _positions_mm(mev: FloatArray, version: Version) -> FloatArray:
-    """Where the shower crosses each layer, shape (n, 14); the bar's centre for edge bars."""
+    """Where the shower crosses each layer, shape (n, 14).
+
+    In an edge bar there is no outer neighbour: the barycentre of the three outermost bars lies inwards.
+    """
     peak = mev.argmax(axis=2)
     inner = (peak > 0) & (peak < N_BARS - 1)
-    left = np.take_along_axis(mev, np.maximum(peak - 1, 0)[..., None], 2)[..., 0]
-    right = np.take_along_axis(mev, np.minimum(peak + 1, N_BARS - 1)[..., None], 2)[..., 0]
+    middle = np.clip(peak, 1, N_BARS - 2)
+    left, top, right = (
+        np.take_along_axis(mev, (middle + k)[..., None], 2)[..., 0] for k in (-1, 0, 1)
+    )
+    three = BAR_PITCH_MM * (right - left) / np.maximum(left + top + right, 1e-9)
     if version == "old":
-        top = np.take_along_axis(mev, peak[..., None], 2)[..., 0]
-        shift = BAR_PITCH_MM * (right - left) / np.maximum(left + top + right, 1e-9)
-    else:
-        ratio = np.log(np.maximum(right, 1.0) / np.maximum(left, 1.0))
-        shift = BAR_PITCH_MM / 2 * np.tanh(ratio / _RATIO_SCALE)
-    return np.asarray(BAR_U_MM[peak] + np.where(inner, shift, 0.0))
+        return np.asarray(BAR_U_MM[middle] + three)
+    ratio = np.log(np.maximum(right, 1.0) / np.maximum(left, 1.0))
+    shift = BAR_PITCH_MM / 2 * np.tanh(ratio / _RATIO_SCALE)
+    return np.asarray(BAR_U_MM[middle] + np.where(inner, shift, three))
 
 
 def _fit_view(

@@ -196,7 +196,7 @@ def simulate(
     if "synthetic" not in prefix:
         msg = f"the file prefix {prefix!r} must contain 'synthetic'"
         raise ValueError(msg)
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = _cores() if workers is None else workers
     if workers < 1:
         msg = f"workers must be at least 1, got {workers}"
         raise ValueError(msg)
@@ -271,6 +271,10 @@ def simulate_block(sample: Sample, block: Block) -> Columns:
     return _sorted_by_time(concatenate(parts))
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _default_prefix(sample: Sample) -> str:
     kind = "Data" if sample.kind == "data" else sample.kind
     version = "" if sample.reconstruction == "new" else "_oldBgo"
@@ -324,8 +328,9 @@ def _results(
                 progress(done, total)
             yield columns
         return
-    # spawn: forked children of a threaded parent can hang
-    pool = ProcessPoolExecutor(min(workers, total), mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        min(workers, total), mp_context=get_context("spawn")
+    )  # no fork of threads
     waiting: deque[Future[Columns]] = deque()
     todo = iter(blocks)
     try:

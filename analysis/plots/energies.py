@@ -94,7 +94,9 @@ def plot_efficiency_and_background(
             )
             bottom.legend(loc="upper left")
         bottom.set_ylabel("Background fraction")
-        bottom.set_ylim(bottom=0.0)
+        ends = np.append((fraction + background.fraction_error)[measured], 0.01)
+        limits = np.append(background.fraction_error[limit], 0.0)
+        bottom.set_ylim(0.0, 1.25 * max(float(np.nanmax(ends)), float(limits.max())))
         for ax in (top, bottom):
             ax.grid(alpha=0.25, lw=0.6)
         energy_axis(bottom, *span)

@@ -12,6 +12,7 @@ import mplhep
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.gridspec import SubplotSpec
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from analysis.intervals import garwood
@@ -105,6 +106,7 @@ def _draw(
             ax.axvline(marks.cut, color=COLOURS["cut"], ls="--", lw=1.4, label=label)
     main.set_xlim(*_x_range(panel, marks))
     main.tick_params(labelbottom=False)
+    below.xaxis.set_major_locator(MaxNLocator(6))
     if panel.outside > 0:
         text = f"data beyond the axis: {panel.outside:.0f}"
         main.text(0.03, 0.95, text, transform=main.transAxes, va="top", fontsize=8.5)
@@ -127,7 +129,7 @@ def _x_range(panel: Panel, marks: Marks) -> tuple[float, float]:
         panel.edges[min(filled[-1] + 2, panel.edges.size - 1)],
     )
     marked = [m for m in (marks.cut, *(marks.control or ())) if m is not None]
-    pad = 0.02 * (high - low)
+    pad = 0.03 * (high - low)
     return float(min([low, *marked]) - pad), float(max([high, *marked]) + pad)
 
 
@@ -168,7 +170,10 @@ def _distributions(ax: Axes, panel: Panel) -> None:
     positive = data[data > 0] if (data > 0).any() else total[total > 0]
     if positive.size:
         top = max(float(positive.max()), float(total.max()))
-        ax.set_ylim(0.3 * float(positive.min()), 4.0 * top)
+        bottom = 0.3 * float(positive.min())
+        ax.set_ylim(
+            bottom, max(4.0 * top, 100.0 * bottom)
+        )  # two decades, so that ticks have labels
 
 
 def _ratio(ax: Axes, panel: Panel) -> None:

@@ -63,7 +63,7 @@ def draw_run(
     )
     background = proton_background(data, proton, cut, (low, high))
     if bins is None and table is not None:
-        bins = np.flatnonzero(table.success & (table.n_data > 0)).tolist()
+        bins = np.flatnonzero(table.success & (table.n_data > 0)).tolist() or None
     label = str(hists["score"].axes["omega"].label)
     livetime = float(meta["livetime_s"])
     common: dict[str, Any] = {"synthetic": synthetic, "overwrite": overwrite}

@@ -90,8 +90,10 @@ def plot_flux(
         heights = [_published(main, s, i, shown) for i, s in enumerate(spectra)]
         if curve is not None:
             _curve(main, curve, span, curve_label)
-        heights.append(_table(main, table, label))
-        _vertical_range(main, np.concatenate(heights))
+        points_of_table, limits = _table(main, table, label)
+        heights.append(points_of_table)
+        _vertical_range(main, np.concatenate(heights), limits)
+        outside_markers(main, table.e_ref, limits, color=COLOURS["data"])
         main.set_ylabel(_Y_LABEL)
         sheet.figure.legend(
             *_entries(main, label), loc="outside right upper", title="published: stat. and syst."
@@ -140,8 +142,8 @@ def _curve(
     ax.plot(e[inside], y, color=COLOURS["synthetic"], ls="--", lw=1.4, label=label, zorder=4)
 
 
-def _table(ax: Axes, table: FluxTable, label: str) -> FloatArray:
-    """Draw our flux; returns its heights."""
+def _table(ax: Axes, table: FluxTable, label: str) -> tuple[FloatArray, FloatArray]:
+    """Draw our flux; returns the heights of its points, and of its limits with NaN for other bins."""
     weight = table.e_ref**3
     limit = table.success & ~(table.dnde > 0)
     y = np.where(table.success & ~limit, weight * table.dnde, np.nan)
@@ -174,7 +176,6 @@ def _table(ax: Axes, table: FluxTable, label: str) -> FloatArray:
             zorder=3,
             label="systematic errors",
         )
-    heights = y[np.isfinite(y)]
     if limit.any():
         top = (weight * table.dnde_ul)[limit]
         ax.errorbar(
@@ -190,8 +191,7 @@ def _table(ax: Axes, table: FluxTable, label: str) -> FloatArray:
         )
         text = f"upper limit, {_confidence(table)}"
         ax.plot([], [], color=black, marker=r"$\downarrow$", ms=9, ls="none", label=text)
-        heights = np.append(heights, top)
-    return heights
+    return y[np.isfinite(y)], np.where(limit, weight * table.dnde_ul, np.nan)
 
 
 def _entries(ax: Axes, first: str) -> tuple[list[Artist], list[str]]:
@@ -207,11 +207,16 @@ def _confidence(table: FluxTable) -> str:
     return f"{100 * level:.0f} % CL" if isinstance(level, float) else "see table"
 
 
-def _vertical_range(ax: Axes, heights: FloatArray) -> None:
-    """Logarithmic, from below the lowest to above the highest point."""
+def _vertical_range(ax: Axes, heights: FloatArray, limits: FloatArray) -> None:
+    """Logarithmic over all points; limits far above them stay outside, marked on the frame."""
     ax.set_yscale("log")
     positive = heights[heights > 0]
-    ax.set_ylim(0.4 * float(positive.min()), 2.2 * float(positive.max()))
+    if not positive.size:
+        positive = limits[np.isfinite(limits)]
+    highest = float(positive.max())
+    if np.isfinite(limits).any():
+        highest = max(highest, min(float(np.nanmax(limits)), 15.0 * highest))
+    ax.set_ylim(0.4 * float(positive.min()), 2.2 * highest)
 
 
 def _ratio(ax: Axes, comparison: Comparison) -> None:

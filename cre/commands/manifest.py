@@ -8,7 +8,7 @@ import click
 
 from cre.provenance import write_json
 from processors.exceptions import ManifestError
-from processors.manifest import build, read_livetimes, relative_to
+from processors.manifest import build, join, read, read_livetimes, relative_to
 from processors.weights import Generated
 
 
@@ -24,6 +24,7 @@ from processors.weights import Generated
 @click.option("--e-max-gev", type=float, help="Highest generated energy.")
 @click.option("--index", type=float, default=-1.0, show_default=True, help="Generated spectrum.")
 @click.option("--livetime", type=click.Path(path_type=Path), help="CSV of runs and livetimes.")
+@click.option("--join", "joining", is_flag=True, help="FILES are manifests: put them together.")
 @click.option("--overwrite", is_flag=True, help="Replace the output.")
 def command(
     files: tuple[str, ...],
@@ -37,6 +38,7 @@ def command(
     e_max_gev: float | None,
     index: float,
     livetime: Path | None,
+    joining: bool,
     overwrite: bool,
 ) -> None:
     """Describe FILES: identity, entries, kind, reconstruction, livetime or generated events."""
@@ -49,15 +51,18 @@ def command(
             msg = "--generated needs --e-min-gev and --e-max-gev"
             raise ManifestError(msg)
         sample = Generated(events=generated, e_min_gev=e_min_gev, e_max_gev=e_max_gev, index=index)
-    manifest = build(
-        files,
-        aliases=aliases,
-        quarantine=quarantine,
-        kind=kind,
-        bgo_reconstruction=bgo_reconstruction,
-        generated=sample,
-        livetimes=read_livetimes(livetime) if livetime else None,
-    )
+    if joining:
+        manifest = join([read(path) for path in files])
+    else:
+        manifest = build(
+            files,
+            aliases=aliases,
+            quarantine=quarantine,
+            kind=kind,
+            bgo_reconstruction=bgo_reconstruction,
+            generated=sample,
+            livetimes=read_livetimes(livetime) if livetime else None,
+        )
     write_json(
         output,
         relative_to(manifest, output.resolve().parent).model_dump(mode="json", by_alias=True),

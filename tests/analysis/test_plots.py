@@ -422,6 +422,20 @@ def test_flux_alone(tmp_path, drawn):
     assert "upper limit, see table" in texts(drawn[1])
 
 
+def test_limits_far_above_the_points_are_marked_on_the_frame(tmp_path, drawn):
+    table = a_table(n_data=[400.0, 100.0, 0.0])
+    far = replace(table, dnde_ul=table.dnde_ul * [1, 1, 1e4])
+    plots.plot_flux(far, tmp_path / "f", synthetic=True, published=[])
+    (ax,) = drawn[0].axes
+    assert ax.get_ylim()[1] < (far.e_ref**3 * far.dnde_ul)[2]
+    (marker,) = [line for line in ax.lines if line.get_marker() == "^"]
+    assert marker.get_xdata().tolist() == [far.e_ref[2]]
+    nothing = a_table(n_data=0.0)
+    plots.plot_flux(nothing, tmp_path / "g", synthetic=True, published=[])
+    low, high = drawn[1].axes[0].get_ylim()
+    assert ((nothing.e_ref**3 * nothing.dnde_ul > low) & (nothing.dnde_ul < high)).all()
+
+
 def test_bad_flux(tmp_path):
     with pytest.raises(PlotError, match="no bin of the flux table has success"):
         plots.plot_flux(a_table(efficiency=np.nan), tmp_path / "f", synthetic=True)

@@ -218,7 +218,7 @@ def test_manifest_problems_and_quarantine(
 
 def test_real_ntuples_without_a_record(make_ntuple: MakeNtuple, tmp_path: Path, cre: Cre) -> None:
     data = make_ntuple("data", run=4, name="real.root", record=False)
-    electrons = make_ntuple("electron", name="mc.root", record=False)
+    electrons = make_ntuple("electron", seed=2, name="mc.root", record=False)
     (tmp_path / "live.csv").write_text("file,run_first,run_last,livetime_s\nreal.root,4,4,86400\n")
     code, out, err = cre(
         "manifest", data, "-o", tmp_path / "d.json", "--kind", "data",
@@ -233,6 +233,15 @@ def test_real_ntuples_without_a_record(make_ntuple: MakeNtuple, tmp_path: Path, 
     assert code == 0, err
     stored = json.loads((tmp_path / "e.json").read_text())
     assert stored["files"][0]["generated"]["events"] == 1000
+    both = [tmp_path / "d.json", tmp_path / "e.json"]
+    code, out, err = cre("manifest", *both, "--join", "-o", tmp_path / "m.json")
+    assert code == 0, err
+    assert [f["kind"] for f in json.loads((tmp_path / "m.json").read_text())["files"]] == [
+        "data", "electron",
+    ]  # fmt: skip
+    code, _, err = cre("manifest", both[0], both[0], "--join", "-o", tmp_path / "n.json")
+    assert code == 1
+    assert "the same file" in err
 
 
 def test_inspect(make_ntuple: MakeNtuple, tmp_path: Path, cre: Cre) -> None:

@@ -179,7 +179,7 @@ def test_data_files(data):
 
 def test_rate_of_injected_electrons():
     # a flat efficiency near the geometry: counts of fiducial electrons = flux * A * livetime
-    spectrum = Spectrum(2.0e-2, 100.0, (3.0,))
+    spectrum = Spectrum(0.1, 100.0, (3.0,))
     made = Sample(
         "data",
         9,
