@@ -34,6 +34,21 @@ SeedArray = npt.NDArray[np.uint64]
 CLOSED_FORM_GEV = 1.5
 CLOSED_FORM_SHARE = 1.0e-3
 HIGHEST_Z_MM = -330.0
+#: Backsplash in a whole PSD view, MIPs per GeV: of the electron's energy, and of a proton's deposit with
+#: its decay with the depth of the first interaction; the view nearer to the BGO sees more (Geant4).
+PSD_ELECTRON_PER_GEV = 0.007
+PSD_PROTON_PER_GEV = 0.055
+PSD_DEPTH_MM = 95.0
+PSD_LOWER_VIEW = 1.27
+PSD_SHAPE = 4.0
+#: A bar of 28 mm on the axis of a splash that is about 350 mm wide.
+PSD_BAR_SHARE = 0.08
+#: Roulette: share of the possible deposit in photons that start within so many mm of the entry, and the
+#: probabilities to keep a cascade above, between and below the two limits (above: always).
+EARLY_MM = 110.0
+ROULETTE_HIGH, ROULETTE_LOW = 0.7, 0.5
+ROULETTE_MIDDLE, ROULETTE_KEEP = 0.35, 0.1
+LATE_ABANDONED = 2
 #: Spots of a nuclear star: charged fragments close by, at most so many of neutrons further out.
 NEAR_SPOTS = 3
 MAX_HALO_SPOTS = 20
@@ -84,7 +99,6 @@ def electron_showers(
         workspace(),
         out.bgo_gev,
         out.psd_mip,
-        out.weight,
         out.first_z_mm,
     )
     out.first_z_mm[out.first_z_mm > 1.0e8] = np.inf
@@ -174,6 +188,44 @@ def _grain(image: Image, grain: float, state: State) -> None:
 
 
 @compiled
+def _store(image: Image, energy: float, out: Float32Array) -> float:
+    """Copy the bar energies, never more than the primary had; returns their sum."""
+    total = float(image.sum())
+    scale = energy / total if total > energy else 1.0
+    for layer in range(N_LAYERS):
+        for bar in range(N_BARS):
+            out[layer, bar] = scale * image[layer, bar]
+    return scale * total
+
+
+@compiled
+def _splash_psd(out: Float32Array, slab_mip: float, state: State) -> None:
+    """Backsplash in the two PSD bars on the axis, from the mean in a whole view."""
+    for view in range(2):
+        left = PSD_BAR_SHARE * slab_mip * (1.0 if view == 0 else PSD_LOWER_VIEW)
+        left *= gamma(PSD_SHAPE, state) / PSD_SHAPE
+        total = 0.0
+        left -= exponential(state)
+        while left > 0.0:  # a Poisson number of particles of one MIP on average
+            total += exponential(state)
+            left -= exponential(state)
+        out[view] = total
+
+
+@compiled
+def _keep(photons: Float64Array, n: int, bound: float, late_z: float) -> float:
+    """Probability that Russian roulette keeps a cascade: 1 where early photons dominate."""
+    early = 0.0
+    for k in range(n):
+        if photons[k, 3] < late_z:
+            early += photons[k, 0]
+    likeness = early / max(bound, 1.0e-9)
+    if likeness > ROULETTE_HIGH:
+        return 1.0
+    return ROULETTE_MIDDLE if likeness > ROULETTE_LOW else ROULETTE_KEEP
+
+
+@compiled
 def _electrons(
     energy: Float64Array,
     position: Float64Array,
@@ -183,7 +235,6 @@ def _electrons(
     work: Float64Array,
     bgo: Float32Array,
     psd: Float32Array,
-    weight: Float64Array,
     first: Float32Array,
 ) -> None:
     image = np.zeros((N_LAYERS, N_BARS))
@@ -201,9 +252,8 @@ def _electrons(
         first[i] = z0
         shower(image, work, energy[i], False, x0, y0, z0, ux, uy, uz, t0, em, state)
         _grain(image, em.grain_gev, state)
-        for k in range(2):
-            psd[i, k] = 0.1 * math.sqrt(energy[i] / 100.0) * gamma(0.5, state)
-        bgo[i] = image
+        _store(image, energy[i], bgo[i])
+        _splash_psd(psd[i], PSD_ELECTRON_PER_GEV * energy[i], state)
 
 
 @compiled
@@ -229,7 +279,7 @@ def _protons(
     photons = np.zeros((20000, 7))
     tracks = np.zeros((20000, 7))
     stars = np.zeros((20000, 4))
-    counts = np.zeros(3, np.int64)
+    counts = np.zeros(4, np.int64)
     for i in range(energy.size):
         seed_stream(state, seeds[i])
         stack[0, 0] = energy[i]
@@ -244,16 +294,23 @@ def _protons(
         if leave <= enter:
             weight[i] = 0.0 if min_deposit > 0.0 else 1.0
             continue
+        enter_z = position[i, 2] + enter * direction[i, 2]
         # start above all material
         back = min(enter, (HIGHEST_Z_MM - position[i, 2]) / direction[i, 2])
         for k in range(3):
             stack[0, 1 + k] += back * direction[i, k]
+        late_z = enter_z + EARLY_MM * direction[i, 2] if tail else 1.0e9
         above = upstream_sheets(
             stack[0, 1], stack[0, 2], stack[0, 3], stack[0, 4], stack[0, 5], stack[0, 6],
-            position[i, 2] + enter * direction[i, 2],
+            enter_z,
         )  # fmt: skip
         above = 1.0 - math.exp(-above * had.above)
-        first[i] = grow(stack, photons, tracks, stars, counts, above, had, state)
+        first[i] = grow(
+            stack, photons, tracks, stars, counts, above, late_z, ROULETTE_KEEP, had, state
+        )
+        if counts[3] == LATE_ABANDONED:
+            weight[i] = 0.0
+            continue
         bound = 0.0
         for k in range(counts[0]):
             bound += photons[k, 0]
@@ -264,11 +321,22 @@ def _protons(
         if bound < min_deposit:
             weight[i] = 0.0
             continue
+        if tail:
+            keep = ROULETTE_KEEP
+            if counts[3] == 0:
+                keep = _keep(photons, counts[0], bound, late_z)
+                if uniform(state) > keep:
+                    weight[i] = 0.0
+                    continue
+            weight[i] = 1.0 / keep
         smooth[:] = 0.0
         spots[:] = 0.0
         _lay(smooth, spots, work, photons, tracks, stars, counts, energy[i], had, em, state)
         _grain(smooth, em.grain_gev, state)
-        bgo[i] = smooth + spots
+        smooth += spots
+        total = _store(smooth, energy[i], bgo[i])
+        depth = max(first[i] - enter_z, 0.0)
+        _splash_psd(psd[i], PSD_PROTON_PER_GEV * total * math.exp(-depth / PSD_DEPTH_MM), state)
 
 
 @compiled

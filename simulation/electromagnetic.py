@@ -2,10 +2,7 @@ r"""Electromagnetic showers in the block: explicit first splittings, then gamma 
 
 Electrons and photons above a fraction of the primary energy radiate and convert one by one (complete
 screening, with the Landau-Pomeranchuk-Migdal suppression). Each particle below becomes a gamma profile
-along the axis with the parameters of Grindhammer and Peters (hep-ex/0001020). Across the axis the energy
-follows three terms whose one-dimensional marginals are :math:`\exp(-|u|/a)/2a`, so that bars integrate
-in closed form; radii and shares depend on the age of the shower and are fitted to full Geant4 showers,
-where the published terms in :math:`1/r^3` are too wide.
+along the axis with the parameters of Grindhammer and Peters (hep-ex/0001020).
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ import numpy.typing as npt
 
 from processors.geometry import BAR_PITCH_MM, LAYER_PITCH_MM, N_BARS, N_LAYERS
 from simulation.compiled import State, compiled, exponential, gamma, normal, uniform
+from simulation.lateral import lateral_terms, strip_share
 from simulation.material import (
     BAR_HALF_LENGTH_MM,
     BLOCK_HALF_WIDTH_MM,
@@ -34,10 +32,8 @@ __all__ = [
     "ElectromagneticModel",
     "develop",
     "draw_profile",
-    "lateral_terms",
     "shower",
     "spot_shower",
-    "strip_share",
     "workspace",
 ]
 
@@ -73,87 +69,25 @@ class ElectromagneticModel(NamedTuple):
     scale_t: float = 1.008  # mean T over the published one
     scale_alpha: float = 1.0  # mean alpha - 1 over the published one
     explicit_gev: float = 20.0  # showers above split explicitly
-    cut_share: float = 0.02  # down to this share of their energy
+    cut_share: float = 0.02  # down to this share of their energy,
+    cut_gev: float = 5.0  # but not below the reach of the published profiles
     slow_share: float = 0.0085  # energy of soft photons and neutrons behind the mean depth
     slow_x0: float = 14.0  # its decay length
     slow_shape: float = 2.0  # gamma shape of its fluctuation between showers
     splash: float = 1.55e-3  # energy per radiation length that goes back from the mean depth
     splash_x0: float = 7.9  # its decay length
     splash_reach: float = 11.0  # distance beyond which it decays faster, as proton showers ask for
-    splash_fall: float = 1.5  # how much faster
+    splash_fall: float = 3.0  # how much faster
     width: float = 0.99  # radii over the fitted ones
-    grain_gev: float = 0.008  # variance of a bar's energy over its mean
+    grain_gev: float = 0.006  # variance of a bar's energy over its mean
 
 
 ELECTROMAGNETIC = ElectromagneticModel()
-
-#: Fit of the lateral terms to Geant4: ln a_i = sum_k c_k tau^k (mm), tau = t / mean t of the shower.
-_LN_RADIUS = np.array([[0.454, 1.206, -0.2606], [2.704, -0.3084, 0.2540], [3.910, -0.6654, 0.2500]])
-#: ln of the share of terms 2 and 3 over term 1: polynomial in tau, for term 2 also exp(-tau / 0.25).
-_LN_SHARE = np.array([[-1.489, -1.053, 1.218], [-4.910, 0.981, 0.988]])
-_LN_SHARE_EARLY = -2.816
-#: The terms are tabulated up to tau = 3, beyond which the fit does not reach.
-_TAU_ROWS, _TAU_STEP = 150, 0.02
 
 
 def workspace() -> Table:
     """Work space of :func:`shower`."""
     return np.zeros((9, MAX_SLABS_PER_LAYER * N_LAYERS))
-
-
-@compiled
-def strip_share(low: float, high: float, radius: float) -> float:
-    r"""Share of a lateral term :math:`\exp(-|u|/a)/2a` between two parallel lines.
-
-    Args:
-        low: Distance of the first line from the axis, mm, signed.
-        high: Distance of the second.
-        radius: a in mm.
-
-    Returns:
-        The share, 0 to 1.
-    """
-    if low >= 0.0:
-        return 0.5 * (math.exp(-low / radius) - math.exp(-high / radius))
-    if high <= 0.0:
-        return 0.5 * (math.exp(high / radius) - math.exp(low / radius))
-    return 1.0 - 0.5 * (math.exp(-high / radius) + math.exp(low / radius))
-
-
-def _tabulate_terms() -> Table:
-    """Radii (mm) and shares of the lateral terms on the grid of tau, shape (rows, 6)."""
-    tau = np.arange(0.5, _TAU_ROWS) * _TAU_STEP
-    powers = np.stack([np.ones_like(tau), tau, tau**2])
-    radii = np.exp(_LN_RADIUS @ powers)
-    early = _LN_SHARE_EARLY * np.exp(-tau / 0.25)
-    over = np.exp(_LN_SHARE @ powers + np.stack([early, np.zeros_like(tau)]))
-    shares = np.vstack([np.ones_like(tau), over]) / (1.0 + over.sum(axis=0))
-    return np.ascontiguousarray(np.vstack([radii, shares]).T)
-
-
-_TERMS = _tabulate_terms()
-
-
-@compiled
-def lateral_terms(tau: float, width: float) -> tuple[float, float, float, float, float, float]:
-    """Radii (mm) and shares of the three lateral terms at an age of the shower.
-
-    Args:
-        tau: Depth over the mean depth of the shower.
-        width: Factor on the radii.
-
-    Returns:
-        Three radii and three shares; the shares sum to 1.
-    """
-    row = min(int(max(tau, 0.0) / _TAU_STEP), _TAU_ROWS - 1)
-    return (
-        width * _TERMS[row, 0],
-        width * _TERMS[row, 1],
-        width * _TERMS[row, 2],
-        _TERMS[row, 3],
-        _TERMS[row, 4],
-        _TERMS[row, 5],
-    )
 
 
 @compiled
@@ -218,7 +152,7 @@ def develop(
         Mean depth of the energy, radiation lengths.
     """
     work[_E, :slabs] = 0.0
-    cut = max(m.cut_share * energy, 0.5) if energy > m.explicit_gev else energy * 1.1
+    cut = max(m.cut_share * energy, m.cut_gev) if energy > m.explicit_gev else energy * 1.1
     work[_STACK_E, 0], work[_STACK_T, 0] = energy, start
     work[_STACK_KIND, 0] = _PHOTON if photon else _ELECTRON
     n, moment, limit = 1, 0.0, work.shape[1] - 2

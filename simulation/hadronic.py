@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from simulation.compiled import State, compiled, exponential, gamma, normal, uniform
+from simulation.compiled import State, compiled, exponential, gamma, uniform
 from simulation.material import block_path, deviate
 
 __all__ = ["MODELS", "HadronicModel", "grow"]
@@ -32,26 +32,32 @@ class HadronicModel(NamedTuple):
     lead_b: float = 1.7
     lead_meson_a: float = 0.9  # leading meson
     lead_meson_b: float = 2.4
-    exchange: float = 0.30  # probability that a leading meson is neutral
+    exchange: float = 0.27  # probability that a leading meson is neutral
     exchange_baryon: float = 0.04  # probability that a neutral pion leads instead of a baryon
     pi0_share: float = 0.36  # mean share of neutral pions in the rest
     pi0_spread: float = 8.0  # concentration of the beta distribution of that share
     soft_power: float = 3.4  # (1 - x)^power / x
-    star_gev: float = 0.35  # energy that a nucleus takes
-    star_seen: float = 0.5  # share of it that is seen
+    star_gev: float = 0.42  # energy that a nucleus takes
+    star_seen: float = 0.42  # share of it that is seen
     halo_share: float = 0.45  # share of the seen part in neutrons
     near_mm: float = 12.0  # mean distance of the rest
     halo_mm: float = 100.0  # mean distance of the neutron energy
     halo_grain_gev: float = 0.008  # its mean portion
-    pt_gev: float = 0.233
+    pt_gev: float = 0.226
     local_gev: float = 0.6  # hadrons below are absorbed on the spot
-    local_seen: float = 0.42
+    local_seen: float = 0.38
 
 
 MODELS = {
     "a": HadronicModel(),
+    # harder leading baryons, fewer and softer neutral pions, longer free paths (as between generators)
     "b": HadronicModel(
-        length_mm=275.0, lead_a=1.2, lead_b=1.5, pi0_share=0.31, soft_power=4.2, exchange=0.25
+        length_mm=248.0,
+        lead_a=1.2,
+        lead_b=1.5,
+        pi0_share=0.33,
+        soft_power=4.0,
+        exchange_baryon=0.03,
     ),
 }
 
@@ -67,13 +73,15 @@ IONISATION_GEV_PER_MM = 0.78e-3
 
 
 @compiled
-def grow(
+def grow(  # noqa: PLR0912, PLR0915  (one loop over one particle's fate)
     stack: Table,
     photons: Table,
     tracks: Table,
     stars: Table,
     counts: npt.NDArray[np.int64],
     above: float,
+    late_z: float,
+    keep_late: float,
     m: HadronicModel,
     state: State,
 ) -> float:
@@ -84,8 +92,11 @@ def grow(
         photons: Filled with E, x, y, z, ux, uy, uz of the photons of neutral mesons.
         tracks: Filled with energy, x, y, z of the start and of the end of ionising tracks.
         stars: Filled with x, y, z and the seen energy of nuclear stars.
-        counts: Filled with the numbers of photons, tracks and stars.
+        counts: Filled with the numbers of photons, tracks and stars, and with 0 for early, 1 for late
+            and kept, 2 for late and abandoned cascades.
         above: Probability that the particle interacts above the block.
+        late_z: Cascades that begin below this depth (mm) are boring,
+        keep_late: and go on with this probability only.
         m: Constants of the model.
         state: Random stream.
 
@@ -93,7 +104,7 @@ def grow(
         Depth z of the first interaction in mm, 1e9 if none.
     """
     counts[:] = 0
-    first = 1.0e9
+    first: float = 1.0e9
     cut = max(m.local_gev, RELATIVE_CUT * stack[0, 0])
     n = 1
     while n > 0:
@@ -110,7 +121,9 @@ def grow(
         step = enter + length * exponential(state)
         if first > 1.0e8 and above > 0.0 and uniform(state) < above:
             # the primary interacts in a sheet above the block
-            step = (UPSTREAM_Z_MM[0] + (UPSTREAM_Z_MM[1] - UPSTREAM_Z_MM[0]) * uniform(state) - z) / uz
+            step = (
+                UPSTREAM_Z_MM[0] + (UPSTREAM_Z_MM[1] - UPSTREAM_Z_MM[0]) * uniform(state) - z
+            ) / uz
             enter = leave = step
             leave += 1.0
         inside = step < leave
@@ -138,6 +151,10 @@ def grow(
         x, y, z = x + ux * step, y + uy * step, z + uz * step
         if first > 1.0e8:
             first = z
+            if z > late_z:
+                counts[3] = 1 if uniform(state) < keep_late else 2
+                if counts[3] == 2:
+                    return first
         seen = 0.0
         if e > cut:
             nuclear = min(
@@ -163,7 +180,7 @@ def _beta(a: float, b: float, state: State) -> float:
 
 
 @compiled
-def _interact(
+def _interact(  # noqa: PLR0912  (one branch per kind of particle)
     stack: Table,
     n: int,
     photons: Table,

@@ -43,7 +43,7 @@ Version = Literal["new", "old"]
 _COUNTED_MEV = 10.0
 #: A layer takes part in the axis fit with at least this energy and this share of the total.
 _USABLE_MEV, _USABLE_SHARE = 5.0, 0.003
-_MIN_LAYERS = 2
+_MIN_LAYERS = 3
 #: A layer this far from the line has half the weight in the next pass.
 _OUTLIER_MM = 8.0
 #: How fast the log-ratio of the neighbours saturates towards a bar's border, per layer: early layers
@@ -59,20 +59,20 @@ CORRECTION_LIMIT = 1.12
 _CORRECTION: dict[Version, FloatArray] = {
     "new": np.array(
         [
-            0.06217,
-            0.00178,
-            0.00365,
-            -0.00568,
-            -0.00768,
-            -0.00735,
-            -0.00524,
-            -0.01772,
-            -0.00854,
-            0.37758,
-            -0.04881,
+            0.06203,
+            0.00179,
+            0.0036,
+            -0.00555,
+            -0.00811,
+            -0.0072,
+            -0.00482,
+            -0.01677,
+            -0.00526,
+            0.3863,
+            -0.04913,
         ]
     ),
-    "old": np.array([0.05984, -0.00567, -0.00328, 0.34116]),
+    "old": np.array([0.05986, -0.00547, -0.00342, 0.34755]),
 }
 #: The scale of the "old" corrected energy relative to the fitted one.
 _SCALE: dict[Version, float] = {"new": 1.0, "old": 0.993}
@@ -188,7 +188,7 @@ def fit_axis(bar_mev: npt.NDArray[np.floating], version: Version = "new") -> Axi
         version: Which reconstruction.
 
     Returns:
-        The axes; views with fewer than two usable layers are all 0.
+        The axes; views with fewer than three usable layers are all 0.
     """
     mev = np.asarray(bar_mev, np.float64)
     layer_mev = mev.sum(axis=2)

@@ -202,13 +202,12 @@ def simulate(
         raise ValueError(msg)
     runs = _runs(sample)
     blocks = _blocks(sample, runs)
-    folder = Path(folder)
-    paths = [folder / f"{prefix}_{i:03d}.root" for i in range(blocks[-1].file + 1)]
+    paths = [Path(folder) / f"{prefix}_{i:03d}.root" for i in range(blocks[-1].file + 1)]
     existing = [str(p) for p in paths if p.exists()]
     if existing and not overwrite:
         msg = f"{', '.join(existing)} exists already; remove it or allow overwriting"
         raise FileExistsError(msg)
-    folder.mkdir(parents=True, exist_ok=True)
+    Path(folder).mkdir(parents=True, exist_ok=True)
     if progress is not None:
         progress(0, len(blocks))
     with closing(_results(sample, blocks, workers, progress)) as results:

@@ -204,7 +204,7 @@ def psd(
     Args:
         position_mm: A point on each true axis, shape (n, 3).
         direction: True directions, shape (n, 3).
-        backsplash_mip: Backsplash energy in the Y and X views, shape (n, 2), MIPs.
+        backsplash_mip: Backsplash energy in the bars on the axis, Y and X view, shape (n, 2), MIPs.
         rng: Random generator.
 
     Returns:
@@ -219,8 +219,8 @@ def psd(
         for j in range(2):
             inside &= np.abs(position_mm[:, j] + path * direction[:, j]) < PSD_HALF_WIDTH_MM
         hit = inside & (rng.random(n) < _PSD_HIT_EFFICIENCY)
-        # backsplash spreads over the bars; the cosine is the path correction of the particle's bar
-        splash = 0.3 * np.asarray(backsplash_mip)[:, k] * direction[:, 2]
+        # the cosine is the correction for the path of the particle
+        splash = np.asarray(backsplash_mip)[:, k] * direction[:, 2]
         energy = _landau(n, 0.08, rng) + splash + extra
         charge[view] = np.where(hit, np.sqrt(energy), MISSING)
         far = rng.random(n) < 0.006 + 0.01 * np.minimum(splash, 2.0)

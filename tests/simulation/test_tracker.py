@@ -134,7 +134,7 @@ def test_psd_signals():
     keep = (quiet.charge_x < 2.6) | (quiet.charge_y < 2.6)
     assert 0.991 < keep.mean() < 0.999
     loud = psd(position, direction, splash + 10.0, np.random.default_rng(3))
-    assert np.median(loud.charge_x[hit]) == pytest.approx(2.0, abs=0.1)
+    assert np.median(loud.charge_x[hit]) == pytest.approx(np.sqrt(11.1), abs=0.05)
     assert (loud.match_x_mm > 40).sum() > (quiet.match_x_mm > 40).sum()
     outside = psd(position + np.array([411.0, 0, 0]), direction, splash, np.random.default_rng(3))
     assert (outside.charge_x == MISSING).all()
