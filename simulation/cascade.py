@@ -291,7 +291,7 @@ def _protons(
             position[i, 0], position[i, 1], position[i, 2],
             direction[i, 0], direction[i, 1], direction[i, 2],
         )  # fmt: skip
-        if leave <= enter:
+        if leave <= enter or energy[i] < min_deposit:
             weight[i] = 0.0 if min_deposit > 0.0 else 1.0
             continue
         enter_z = position[i, 2] + enter * direction[i, 2]

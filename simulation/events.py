@@ -39,6 +39,7 @@ class Primaries:
         run: Run number; 0 for Monte Carlo.
         second: Mission elapsed seconds, shape (n,); 0 for Monte Carlo.
         outside_saa: Whether the satellite is outside the South Atlantic Anomaly, shape (n,).
+        weight: Weights of the rays, shape (n,); 1 for data.
     """
 
     species: Literal["electron", "proton"]
@@ -47,6 +48,7 @@ class Primaries:
     run: int
     second: npt.NDArray[np.int32]
     outside_saa: npt.NDArray[np.bool_]
+    weight: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def detect(primaries: Primaries, detector: Detector, rng: np.random.Generator) -
         "tt_psdMatchX": plastic.match_x_mm,
         "tt_psdMatchY": plastic.match_y_mm,
         "tt_ekin": energy[kept] * 1e3 if detector.truth else np.zeros(n),
-        "tt_evtPoid": deposits.weight[kept],
+        "tt_evtPoid": deposits.weight[kept] * primaries.weight[kept],
         "tt_selection_bits": selection,
         "tt_decision_bits": decision,
         "tt_decision_bits1": np.zeros(n, np.int32),

@@ -32,12 +32,12 @@ class HadronicModel(NamedTuple):
     lead_b: float = 1.7
     lead_meson_a: float = 0.9  # leading meson
     lead_meson_b: float = 2.4
-    exchange: float = 0.27  # probability that a leading meson is neutral
+    exchange: float = 0.25  # probability that a leading meson is neutral
     exchange_baryon: float = 0.04  # probability that a neutral pion leads instead of a baryon
-    pi0_share: float = 0.36  # mean share of neutral pions in the rest
+    pi0_share: float = 0.35  # mean share of neutral pions in the rest
     pi0_spread: float = 8.0  # concentration of the beta distribution of that share
     soft_power: float = 3.4  # (1 - x)^power / x
-    star_gev: float = 0.42  # energy that a nucleus takes
+    star_gev: float = 0.46  # energy that a nucleus takes
     star_seen: float = 0.42  # share of it that is seen
     halo_share: float = 0.45  # share of the seen part in neutrons
     near_mm: float = 12.0  # mean distance of the rest
@@ -55,7 +55,7 @@ MODELS = {
         length_mm=248.0,
         lead_a=1.2,
         lead_b=1.5,
-        pi0_share=0.33,
+        pi0_share=0.32,
         soft_power=4.0,
         exchange_baryon=0.03,
     ),
@@ -67,6 +67,7 @@ RELATIVE_CUT = 2.0e-4
 UPSTREAM_Z_MM = (-203.0, -47.0)
 #: Neutral pions below are one electromagnetic shower.
 MERGED_GEV = 1.0
+#: Species; the even ones are charged.
 PROTON, NEUTRON, CHARGED_MESON, NEUTRAL_MESON = 0.0, 1.0, 2.0, 3.0
 #: Minimum ionisation in the block, GeV/mm.
 IONISATION_GEV_PER_MM = 0.78e-3
@@ -128,7 +129,7 @@ def grow(  # noqa: PLR0912, PLR0915  (one loop over one particle's fate)
             leave += 1.0
         inside = step < leave
         step = min(step, leave)
-        if species in {PROTON, CHARGED_MESON}:
+        if species % 2.0 < 0.5:  # charged ones are even
             rate = IONISATION_GEV_PER_MM * (1.0 + 0.04 * math.log(max(e, 0.2) / 0.5))
             lost = rate * (step - enter)
             if lost > e:
@@ -229,7 +230,7 @@ def _interact(  # noqa: PLR0912  (one branch per kind of particle)
         if low < 0.9:
             while True:
                 f = low ** uniform(state)
-                if uniform(state) < (1.0 - f) ** m.soft_power:
+                if uniform(state) < ((1.0 - f) / (1.0 - low)) ** m.soft_power:
                     break
             e = f * rest
         rest -= e

@@ -95,6 +95,4 @@ def runs(
         msg = f"{wanted_s} s of livetime cannot be split into {number} runs"
         raise ValueError(msg)
     edges = [start_s + duration * i // number for i in range(number + 1)]
-    return [
-        Run(first_run + i, a, b) for i, (a, b) in enumerate(pairwise(edges))
-    ]
+    return [Run(first_run + i, a, b) for i, (a, b) in enumerate(pairwise(edges))]

@@ -34,6 +34,7 @@ from simulation.primaries import (
     isotropic_rays,
     log_uniform_energies,
     spectrum_energies,
+    thin_outside,
 )
 from simulation.reconstruction import CORRECTION_LIMIT
 from simulation.writer import concatenate, write_ntuple
@@ -76,6 +77,8 @@ class Sample:
         hadronic_model: Set of hadronic constants, ``a`` or ``b``.
         tail_sampling: Proton Monte Carlo: keep all electron-like protons and a part of the others, with
             weights in ``tt_evtPoid``.
+        outside_share: Monte Carlo: share of the rays outside the fiducial volume that is simulated, with
+            weight 1 / share in ``tt_evtPoid``.
         data_mc_difference: Data: apply the differences of ``simulation.difference``.
         electron_spectrum: Data: injected electron + positron spectrum.
         proton_spectrum: Data: injected proton spectrum.
@@ -96,6 +99,7 @@ class Sample:
     reconstruction: Literal["new", "old"] = "new"
     hadronic_model: Literal["a", "b"] = "a"
     tail_sampling: bool = False
+    outside_share: float = 1.0
     data_mc_difference: bool = False
     electron_spectrum: Spectrum = ELECTRON_2017
     proton_spectrum: Spectrum = PROTON_2026
@@ -136,6 +140,8 @@ class Sample:
             "in data e_min_gev must not exceed min_deposit_gev, or events are lost": data
             and self.e_min_gev > max(self.min_deposit_gev, 1.0),
             "tail_sampling is for proton Monte Carlo": self.tail_sampling and self.kind != "proton",
+            "outside_share must be in (0, 1], and 1 in data": not 0 < self.outside_share <= 1
+            or (data and self.outside_share != 1),
             "data_mc_difference is for data": self.data_mc_difference and not data,
             "n_files, run_s must be at least 1, seed not negative": self.n_files < 1
             or self.run_s < 1
@@ -241,10 +247,14 @@ def simulate_block(sample: Sample, block: Block) -> Columns:
         truth=sample.kind != "data",
     )
     if sample.kind != "data":
-        rays = isotropic_rays(rng, block.thrown, TRIGGER_BOX)
+        rays, weight = thin_outside(
+            rng, isotropic_rays(rng, block.thrown, TRIGGER_BOX), sample.outside_share
+        )
         n = len(rays.direction)
         energy = log_uniform_energies(rng, n, sample.e_min_gev, sample.e_max_gev)
-        particles = Primaries(sample.kind, rays, energy, 0, np.zeros(n, np.int32), np.ones(n, bool))
+        particles = Primaries(
+            sample.kind, rays, energy, 0, np.zeros(n, np.int32), np.ones(n, bool), weight
+        )
         return detect(particles, detector, rng)
     parts = []
     seconds = (block.stop_s - block.start_s) * orbit.LIVE_SHARE
@@ -265,6 +275,7 @@ def simulate_block(sample: Sample, block: Block) -> Columns:
             block.run,
             second,
             ~orbit.in_saa(second),
+            np.ones(n),
         )
         parts.append(detect(particles, detector, rng))
     return _sorted_by_time(concatenate(parts))
@@ -382,6 +393,7 @@ def _metadata(sample: Sample, blocks: list[Block], runs: list[orbit.Run]) -> dic
         "generated": generated,
         "spectrum": {"type": "power_law", "norm": 1.0, "index": 1.0, "e0_gev": 1.0},
         "tail_sampling": sample.tail_sampling,
+        "outside_share": sample.outside_share,
         "data_mc_difference": False,
     }
 

@@ -28,9 +28,11 @@ def _spectrum(text: str | None, default: Spectrum) -> Spectrum:
 @click.option("--e-min-gev", type=float, default=100.0, show_default=True)
 @click.option("--e-max-gev", type=float, default=10_000.0, show_default=True)
 @click.option("--min-deposit-gev", type=float, default=0.0, help="Skim: drop smaller raw energies.")
+@click.option("--triggered-only", is_flag=True, help="Write only events with the trigger.")
 @click.option("--reconstruction", type=click.Choice(["new", "old"]), default="new")
 @click.option("--hadronic-model", type=click.Choice(["a", "b"]), default="a")
 @click.option("--tail-sampling", is_flag=True, help="Protons: importance-sample the e-like tail.")
+@click.option("--outside-share", type=float, default=1.0, help="MC: share of non-fiducial rays.")
 @click.option("--data-mc-difference", is_flag=True, help="Data: offsets of RMS, F_last, protons.")
 @click.option("--electron-spectrum", help="Data: JSON text or file; default DAMPE 2017.")
 @click.option("--proton-spectrum", help="Data: JSON text or file; default DAMPE 2026.")
@@ -47,9 +49,11 @@ def command(
     e_min_gev: float,
     e_max_gev: float,
     min_deposit_gev: float,
+    triggered_only: bool,
     reconstruction: str,
     hadronic_model: str,
     tail_sampling: bool,
+    outside_share: float,
     data_mc_difference: bool,
     electron_spectrum: str | None,
     proton_spectrum: str | None,
@@ -68,9 +72,11 @@ def command(
             e_min_gev=e_min_gev,
             e_max_gev=e_max_gev,
             min_deposit_gev=min_deposit_gev,
+            triggered_only=triggered_only,
             reconstruction=reconstruction,  # type: ignore[arg-type]
             hadronic_model=hadronic_model,  # type: ignore[arg-type]
             tail_sampling=tail_sampling,
+            outside_share=outside_share,
             data_mc_difference=data_mc_difference,
             electron_spectrum=_spectrum(electron_spectrum, ELECTRON_2017),
             proton_spectrum=_spectrum(proton_spectrum, PROTON_2026),

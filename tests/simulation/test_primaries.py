@@ -17,6 +17,7 @@ from simulation.primaries import (
     isotropic_rays,
     log_uniform_energies,
     spectrum_energies,
+    thin_outside,
 )
 
 
@@ -116,3 +117,24 @@ def test_spectrum_energies_follow_the_spectrum(spectrum):
     keep = expected > 5
     chi2 = ((counts - expected)[keep] ** 2 / expected[keep]).sum()
     assert chi2 < 32  # 0.1 % of 12 degrees of freedom
+
+
+def test_thinning_outside_the_fiducial_volume_is_unbiased():
+    rng = np.random.default_rng(8)
+    rays = isotropic_rays(rng, 4_000_000, BGO_BOX)
+    thin, weight = thin_outside(rng, rays, 0.2)
+    assert thin.thrown == rays.thrown
+    assert set(np.unique(weight)) == {1.0, 5.0}
+    # binomial error of the thinned number, in units of rays
+    outside = (weight == 5.0).sum()
+    assert abs(weight.sum() - len(rays.direction)) < 4 * 5 * np.sqrt(0.8 * outside)
+
+    def inside(some):
+        ends = [some.at_depth(z)[:, :2] for z in (BGO_TOP_MM, BGO_BOTTOM_MM)]
+        return np.all([np.abs(e) < FIDUCIAL_HALF_WIDTH_MM for e in ends], axis=(0, 2))
+
+    assert inside(thin).sum() == inside(rays).sum()
+    assert (weight[inside(thin)] == 1.0).all()
+    whole, ones = thin_outside(rng, rays, 1.0)
+    assert len(whole.direction) == len(rays.direction)
+    assert (ones == 1.0).all()
