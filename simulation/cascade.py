@@ -12,16 +12,15 @@ import numpy.typing as npt
 from processors.geometry import N_BARS, N_LAYERS
 from simulation.compiled import State, compiled, exponential, gamma, normal, seed_stream, uniform
 from simulation.electromagnetic import (
-    CONVERSION_X0,
     ELECTROMAGNETIC,
-    RADIATION_LENGTH_MM,
+    MOST_SEEN,
     ElectromagneticModel,
     shower,
-    spot_shower,
     workspace,
 )
 from simulation.hadronic import MODELS, HadronicModel, grow
-from simulation.material import Image, block_path, deposit, deviate, upstream_sheets
+from simulation.laying import hopeless, lay_hadrons, lay_photons
+from simulation.material import Image, block_path, upstream_sheets
 
 __all__ = ["Deposits", "electron_showers", "proton_showers"]
 
@@ -30,9 +29,9 @@ Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 SeedArray = npt.NDArray[np.uint64]
 
-#: Showers above are laid by the closed form (at least this share of the primary), others as spots.
-CLOSED_FORM_GEV = 1.5
-CLOSED_FORM_SHARE = 1.0e-3
+#: With ``triggered_only``: what starts below this depth does not reach layers 0 to 2. Of the protons that
+#: fire the trigger fewer than 1 in 1000 are lost.
+DEEPEST_START_MM = 200.0
 HIGHEST_Z_MM = -330.0
 #: Backsplash in a whole PSD view, MIPs per GeV: of the electron's energy, and of a proton's deposit with
 #: its decay with the depth of the first interaction; the view nearer to the BGO sees more (Geant4).
@@ -48,10 +47,7 @@ PSD_BAR_SHARE = 0.08
 EARLY_MM = 110.0
 ROULETTE_HIGH, ROULETTE_LOW = 0.7, 0.5
 ROULETTE_MIDDLE, ROULETTE_KEEP = 0.35, 0.1
-LATE_ABANDONED = 2
-#: Spots of a nuclear star: charged fragments close by, at most so many of neutrons further out.
-NEAR_SPOTS = 3
-MAX_HALO_SPOTS = 20
+ABANDONED = 2
 
 
 @dataclass(frozen=True)
@@ -114,6 +110,7 @@ def proton_showers(
     model: Literal["a", "b"] = "a",
     min_deposit_gev: float = 0.0,
     tail_sampling: bool = False,
+    triggered_only: bool = False,
 ) -> Deposits:
     """Simulate protons.
 
@@ -126,6 +123,8 @@ def proton_showers(
         min_deposit_gev: Events that surely leave less in the bars are dropped (weight 0, no energy).
         tail_sampling: Keep all electron-like cascades and only some of the others, these with a
             weight above 1 (Russian roulette).
+        triggered_only: Drop early (weight 0) what cannot fire the high-energy trigger: cascades that
+            begin below ``DEEPEST_START_MM`` or leave too little in layers 0, 1 or 2.
 
     Returns:
         The deposits.
@@ -140,6 +139,7 @@ def proton_showers(
     out = _empty(e.size)
     _protons(
         e, p, d, s, MODELS[model], ELECTROMAGNETIC, float(min_deposit_gev), bool(tail_sampling),
+        bool(triggered_only),
         workspace(), out.bgo_gev, out.psd_mip, out.weight, out.first_z_mm,
     )  # fmt: skip
     out.first_z_mm[out.first_z_mm > 1.0e8] = np.inf
@@ -257,7 +257,7 @@ def _electrons(
 
 
 @compiled
-def _protons(
+def _protons(  # noqa: PLR0912, PLR0915  (one loop over one event's fate)
     energy: Float64Array,
     position: Float64Array,
     direction: Float64Array,
@@ -266,6 +266,7 @@ def _protons(
     em: ElectromagneticModel,
     min_deposit: float,
     tail: bool,
+    triggered: bool,
     work: Float64Array,
     bgo: Float32Array,
     psd: Float32Array,
@@ -280,6 +281,7 @@ def _protons(
     tracks = np.zeros((20000, 7))
     stars = np.zeros((20000, 4))
     counts = np.zeros(4, np.int64)
+    needed = min_deposit / (em.visible * MOST_SEEN)
     for i in range(energy.size):
         seed_stream(state, seeds[i])
         stack[0, 0] = energy[i]
@@ -299,16 +301,20 @@ def _protons(
         back = min(enter, (HIGHEST_Z_MM - position[i, 2]) / direction[i, 2])
         for k in range(3):
             stack[0, 1 + k] += back * direction[i, k]
-        late_z = enter_z + EARLY_MM * direction[i, 2] if tail else 1.0e9
+        late_z, keep_late = 1.0e9, 1.0
+        if tail:
+            late_z, keep_late = enter_z + EARLY_MM * direction[i, 2], ROULETTE_KEEP
+        elif triggered:
+            late_z, keep_late = DEEPEST_START_MM, 0.0
         above = upstream_sheets(
             stack[0, 1], stack[0, 2], stack[0, 3], stack[0, 4], stack[0, 5], stack[0, 6],
             enter_z,
         )  # fmt: skip
         above = 1.0 - math.exp(-above * had.above)
         first[i] = grow(
-            stack, photons, tracks, stars, counts, above, late_z, ROULETTE_KEEP, had, state
+            stack, photons, tracks, stars, counts, above, late_z, keep_late, needed, had, state
         )
-        if counts[3] == LATE_ABANDONED:
+        if counts[3] == ABANDONED:
             weight[i] = 0.0
             continue
         bound = 0.0
@@ -318,7 +324,7 @@ def _protons(
             bound += tracks[k, 0]
         for k in range(counts[2]):
             bound += stars[k, 3]
-        if bound < min_deposit:
+        if bound < needed:
             weight[i] = 0.0
             continue
         if tail:
@@ -331,71 +337,38 @@ def _protons(
             weight[i] = 1.0 / keep
         smooth[:] = 0.0
         spots[:] = 0.0
-        _lay(smooth, spots, work, photons, tracks, stars, counts, energy[i], had, em, state)
+        lay_hadrons(spots, tracks, stars, counts, had, em, state)
+        upper = (
+            smooth,
+            spots,
+            work,
+            photons,
+            counts,
+            energy[i],
+            -1.0e9,
+            DEEPEST_START_MM,
+            em,
+            state,
+        )
+        lay_photons(*upper)
+        if triggered and hopeless(smooth, spots):
+            weight[i] = 0.0
+            continue
+        lower = (
+            smooth,
+            spots,
+            work,
+            photons,
+            counts,
+            energy[i],
+            DEEPEST_START_MM,
+            1.0e9,
+            em,
+            state,
+        )
+        lay_photons(*lower)
         _grain(smooth, em.grain_gev, state)
         smooth += spots
         total = _store(smooth, energy[i], bgo[i])
         depth = max(first[i] - enter_z, 0.0)
         _splash_psd(psd[i], PSD_PROTON_PER_GEV * total * math.exp(-depth / PSD_DEPTH_MM), state)
-
-
-@compiled
-def _lay(
-    smooth: Image,
-    spots: Image,
-    work: Float64Array,
-    photons: Float64Array,
-    tracks: Float64Array,
-    stars: Float64Array,
-    counts: npt.NDArray[np.int64],
-    energy: float,
-    had: HadronicModel,
-    em: ElectromagneticModel,
-    state: State,
-) -> None:
-    limit = max(CLOSED_FORM_GEV, CLOSED_FORM_SHARE * energy)
-    for k in range(counts[0]):
-        e = photons[k, 0]
-        ux, uy, uz = photons[k, 4], photons[k, 5], photons[k, 6]
-        x, y, z = photons[k, 1], photons[k, 2], photons[k, 3]
-        enter, leave = block_path(x, y, z, ux, uy, uz)
-        if leave <= max(enter, 0.0):
-            continue
-        if enter > 0.0:
-            x, y, z = x + ux * enter, y + uy * enter, z + uz * enter
-        if e > limit and uz > 0.3:
-            shower(smooth, work, e, True, x, y, z, ux, uy, uz, 0.0, em, state)
-            continue
-        d = CONVERSION_X0 * RADIATION_LENGTH_MM * exponential(state)
-        x, y, z = x + ux * d, y + uy * d, z + uz * d
-        if e < 0.02:
-            deposit(spots, x, y, z, e * em.visible)
-        else:
-            n = min(int(4.0 + 12.0 * e**0.5), 60)
-            spot_shower(spots, e, x, y, z, ux, uy, uz, n, em, state)
-    for k in range(counts[1]):
-        dx, dy, dz = (
-            tracks[k, 4] - tracks[k, 1],
-            tracks[k, 5] - tracks[k, 2],
-            tracks[k, 6] - tracks[k, 3],
-        )
-        length = math.sqrt(dx * dx + dy * dy + dz * dz)
-        steps = int(length / 9.0) + 1
-        each = tracks[k, 0] * em.visible / steps
-        for j in range(steps):
-            f = (j + uniform(state)) / steps
-            deposit(
-                spots, tracks[k, 1] + f * dx, tracks[k, 2] + f * dy, tracks[k, 3] + f * dz, each
-            )
-    for k in range(counts[2]):
-        near = stars[k, 3] * (1.0 - had.halo_share) * em.visible
-        far = stars[k, 3] * had.halo_share * em.visible
-        pieces = min(int(far / had.halo_grain_gev + uniform(state)), MAX_HALO_SPOTS)
-        for j in range(NEAR_SPOTS + pieces):
-            if j < NEAR_SPOTS:
-                r, e = had.near_mm * exponential(state), near / NEAR_SPOTS
-            else:
-                r, e = had.halo_mm * exponential(state), far / pieces * exponential(state)
-            cosine = 2.0 * uniform(state) - 1.0
-            a, b, c = deviate(0.0, 0.0, 1.0, cosine, state)
-            deposit(spots, stars[k, 0] + a * r, stars[k, 1] + b * r, stars[k, 2] + c * r, e)

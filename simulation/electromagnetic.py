@@ -41,6 +41,8 @@ Table = npt.NDArray[np.float64]
 
 #: Block average of bars and carbon fibre.
 RADIATION_LENGTH_MM = 14.1
+#: Upper limit of the fluctuation of the visible energy of a shower.
+MOST_SEEN = 1.04
 #: Effective atomic number of BGO (weighted by mass) and critical energy in GeV.
 ATOMIC_NUMBER = 62.5
 CRITICAL_ENERGY_GEV = 0.0100
@@ -299,7 +301,7 @@ def shower(
     slow = m.slow_share * gamma(m.slow_shape, state) / m.slow_shape
     fast = 1.0 - slow - m.splash * m.splash_x0
     seen = 1.0 + normal(state) * math.sqrt(m.constant**2 + m.stochastic_gev / max(energy, 0.1))
-    seen = m.visible * min(max(seen - m.loss * exponential(state), 0.5), 1.04)
+    seen = m.visible * min(max(seen - m.loss * exponential(state), 0.5), MOST_SEEN)
     for k in range(slabs):
         unit = energy * seen * work[_DT, k]
         e, ahead, back = work[_E, k] * seen * fast, mean - work[_T, k], 0.0

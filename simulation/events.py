@@ -99,6 +99,7 @@ def detect(primaries: Primaries, detector: Detector, rng: np.random.Generator) -
             model=detector.hadronic_model,
             min_deposit_gev=_EARLY_SHARE * detector.min_deposit_gev,
             tail_sampling=detector.tail_sampling,
+            triggered_only=detector.triggered_only,
         )
     alive = np.flatnonzero(
         (deposits.weight > 0)

@@ -83,6 +83,7 @@ def grow(  # noqa: PLR0912, PLR0915  (one loop over one particle's fate)
     above: float,
     late_z: float,
     keep_late: float,
+    needed: float,
     m: HadronicModel,
     state: State,
 ) -> float:
@@ -94,10 +95,11 @@ def grow(  # noqa: PLR0912, PLR0915  (one loop over one particle's fate)
         tracks: Filled with energy, x, y, z of the start and of the end of ionising tracks.
         stars: Filled with x, y, z and the seen energy of nuclear stars.
         counts: Filled with the numbers of photons, tracks and stars, and with 0 for early, 1 for late
-            and kept, 2 for late and abandoned cascades.
+            and kept, 2 for abandoned cascades.
         above: Probability that the particle interacts above the block.
         late_z: Cascades that begin below this depth (mm) are boring,
         keep_late: and go on with this probability only.
+        needed: Cascades are abandoned when less energy (GeV) than this can still be seen.
         m: Constants of the model.
         state: Random stream.
 
@@ -106,6 +108,7 @@ def grow(  # noqa: PLR0912, PLR0915  (one loop over one particle's fate)
     """
     counts[:] = 0
     first: float = 1.0e9
+    budget = stack[0, 0]
     cut = max(m.local_gev, RELATIVE_CUT * stack[0, 0])
     n = 1
     while n > 0:
@@ -148,6 +151,10 @@ def grow(  # noqa: PLR0912, PLR0915  (one loop over one particle's fate)
                 counts[1] += 1
             e -= lost
         if not inside or e < 0.02:
+            budget -= e
+            if budget < needed:
+                counts[3] = 2
+                return first
             continue
         x, y, z = x + ux * step, y + uy * step, z + uz * step
         if first > 1.0e8:
@@ -163,8 +170,13 @@ def grow(  # noqa: PLR0912, PLR0915  (one loop over one particle's fate)
             )
             e -= nuclear
             seen = nuclear * m.star_seen
+            budget -= nuclear - seen
         if e <= cut:
             seen += e * m.local_seen
+            budget -= e * (1.0 - m.local_seen)
+        if budget < needed:
+            counts[3] = 2
+            return first
         k = counts[2]
         if k < stars.shape[0]:
             stars[k, 0], stars[k, 1], stars[k, 2], stars[k, 3] = x, y, z, seen

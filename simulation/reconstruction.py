@@ -59,20 +59,20 @@ CORRECTION_LIMIT = 1.12
 _CORRECTION: dict[Version, FloatArray] = {
     "new": np.array(
         [
-            0.06203,
-            0.00179,
-            0.0036,
-            -0.00555,
-            -0.00811,
-            -0.0072,
-            -0.00482,
-            -0.01677,
-            -0.00526,
-            0.3863,
-            -0.04913,
+            0.06384,
+            -0.00073,
+            0.00089,
+            -0.00032,
+            -0.00361,
+            0.00047,
+            -0.00293,
+            -0.01893,
+            -0.00866,
+            0.28058,
+            -0.05254,
         ]
     ),
-    "old": np.array([0.05986, -0.00547, -0.00342, 0.34755]),
+    "old": np.array([0.06017, -0.00234, -0.00061, 0.26528]),
 }
 #: The scale of the "old" corrected energy relative to the fitted one.
 _SCALE: dict[Version, float] = {"new": 1.0, "old": 0.993}

@@ -230,7 +230,12 @@ def test_triggered_only_and_weights():
     some = simulate_block(Sample("proton", 2, triggered_only=True, **settings), block)
     fired = (everything["tt_selection_bits"] & 2) > 0
     assert 0.02 < fired.mean() < 0.7
-    assert np.array_equal(some["tt_bgoTotalE_GeV"], everything["tt_bgoTotalE_GeV"][fired])
+    # the same showers; gains and noise differ, since fewer events are digitised
+    assert abs(len(some["tt_ekin"]) - fired.sum()) <= 5
+    same = np.intersect1d(some["tt_ekin"], everything["tt_ekin"][fired], return_indices=True)
+    assert len(same[0]) >= fired.sum() - 5
+    energy = some["tt_bgoTotalE_GeV"][same[1]] / everything["tt_bgoTotalE_GeV"][fired][same[2]]
+    assert energy.std() < 0.02
     assert (some["tt_selection_bits"] & 2).all()
     # protons that cross without an interaction: some tens of MeV per layer
     assert (everything["tt_bgoTotalE_GeV"] < 0.8).mean() > 0.05
