@@ -84,7 +84,6 @@ class Card(_Strict):
     def _cuts(cls, entries: Sequence[Any]) -> tuple[Cut, ...]:
         try:
             cuts = tuple(_cut(entry) for entry in entries)
-            check_order(cuts)
         except SelectionError as err:
             raise ValueError(str(err)) from err
         return cuts
@@ -96,6 +95,14 @@ class Card(_Strict):
             msg = f"target needs a spectrum for each of {', '.join(MC_KINDS)}"
             raise ValueError(msg)
         return {kind: parse(spectrum).to_dict() for kind, spectrum in target.items()}
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Card:
+        try:
+            check_order(self.cuts, self.regions)
+        except SelectionError as err:
+            raise ValueError(str(err)) from err
+        return self
 
     def as_dict(self) -> dict[str, Any]:
         """The resolved card as plain types, for provenance."""

@@ -124,7 +124,7 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
     """
 
     def __init__(self, config: RunConfig) -> None:
-        check_order(config.cuts)
+        check_order(config.cuts, config.regions)
         self._config = config
 
     def process(self, events: Events) -> Accumulator:

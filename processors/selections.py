@@ -381,8 +381,12 @@ def evaluate(ntuple: Ntuple, cuts: Sequence[Cut], *, kind: str, region: str) -> 
     return Passed(running, evaluated, passed, cumulative, n_minus_1)
 
 
-def check_order(cuts: Sequence[Cut]) -> None:
-    """Refuse a chain with repeated cuts, or an image cut before a cheap one.
+def check_order(cuts: Sequence[Cut], regions: Sequence[str]) -> None:
+    """Refuse a chain with repeated cuts, without its region, or with an image cut before a cheap one.
+
+    Args:
+        cuts: The chain.
+        regions: Regions that it is applied for.
 
     Raises:
         SelectionError: With the names.
@@ -392,8 +396,12 @@ def check_order(cuts: Sequence[Cut]) -> None:
     if repeated:
         msg = f"cut {', '.join(repeated)} stands more than once in the chain"
         raise SelectionError(msg)
-    if "region" not in names:
-        msg = "the chain needs the entry 'region' (the fiducial or top-fiducial geometry)"
+    flagged = "fiducial_bit" in names and list(regions) == ["fiducial"]
+    if "region" not in names and not flagged:
+        msg = (
+            "the chain needs the entry 'region' (the fiducial or top-fiducial geometry); for files "
+            "without axis intercepts take 'fiducial_bit' and regions: [fiducial]"
+        )
         raise SelectionError(msg)
     needs = [c.needs_image("fiducial") for c in cuts]
     if sorted(needs) != needs:

@@ -30,15 +30,19 @@ def test_pulls_of_fifty_samples(tmp_path: Path) -> None:
         tmp_path,
     )  # fmt: skip
     electrons = simulate(
-        Sample("electron", seed=51, n_events=3_000_000, e_min_gev=85.0, e_max_gev=2500.0), tmp_path
-    )
-    protons = simulate(
         Sample(
-            "proton", seed=52, n_events=1_500_000, e_min_gev=95.0, e_max_gev=20_000.0,
-            min_deposit_gev=70.0, tail_sampling=True,
+            "electron", seed=51, n_events=10_000_000, e_min_gev=85.0, e_max_gev=2500.0,
+            min_deposit_gev=70.0, triggered_only=True, outside_share=0.2,
         ),
         tmp_path,
     )  # fmt: skip
+    protons = []
+    for low, high, thrown in ((95.0, 250.0, 18), (250.0, 800.0, 15), (800.0, 20_000.0, 5)):
+        sample = Sample(
+            "proton", seed=52, n_events=thrown * 1_000_000, e_min_gev=low, e_max_gev=high,
+            min_deposit_gev=80.0, triggered_only=True, outside_share=0.2, tail_sampling=True,
+        )  # fmt: skip
+        protons += simulate(sample, tmp_path)
     assert len(data) == SAMPLES
     manifest = build([str(p) for p in (*data, *electrons, *protons)])
     (tmp_path / "manifest.json").write_text(manifest.model_dump_json(by_alias=True))

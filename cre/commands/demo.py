@@ -10,15 +10,23 @@ import click
 
 from cre.commands import compare, display, flux, manifest, plot, run, simulate
 
-#: Data are complete from 106 GeV on; the simulated samples reach beyond the last populated bins.
-DATA = "--kind data --e-min-gev 95 --e-max-gev 10000 --min-deposit-gev 95 --files 4 --seed 1"
-ELECTRON = "--kind electron --e-min-gev 85 --e-max-gev 20000 --min-deposit-gev 70 --seed 2"
-PROTON = (
-    "--kind proton --e-min-gev 95 --e-max-gev 200000 --min-deposit-gev 70 --tail-sampling --seed 3"
+#: Data are complete from 106 GeV on; the simulated samples reach beyond the last populated bins. Rays
+#: outside the fiducial volume are thinned, with weights, to spend the time where the analysis looks.
+DATA = "--kind data --e-min-gev 95 --e-max-gev 10000 --min-deposit-gev 95 --triggered-only --files 4 --seed 1"
+ELECTRON = (
+    "--kind electron --e-min-gev 85 --e-max-gev 20000 --min-deposit-gev 70 --triggered-only "
+    "--outside-share 0.2 --seed 2"
 )
-LIVETIME_S = 1_000_000.0
-ELECTRONS_THROWN = 4_000_000
-PROTONS_THROWN = 4_000_000
+PROTON = "--kind proton --min-deposit-gev 80 --triggered-only --outside-share 0.2 --tail-sampling --seed 3"
+LIVETIME_S = 600_000.0
+ELECTRONS_THROWN = 10_000_000
+#: Lowest and highest energy and primaries thrown: fewer where showers are large and protons are rare.
+PROTONS_THROWN = (
+    (95, 250, 18_000_000),
+    (250, 800, 15_000_000),
+    (800, 4_000, 6_000_000),
+    (4_000, 30_000, 1_500_000),
+)
 
 
 @click.command("demo")
@@ -43,7 +51,9 @@ def command(output: Path, scale: float, workers: int | None, overwrite: bool) ->
     again = "--overwrite" if overwrite else ""
     _do(simulate.command, f"{DATA} --livetime-s {LIVETIME_S * scale:.0f} {where} {again}")
     _do(simulate.command, f"{ELECTRON} --events {ELECTRONS_THROWN * scale:.0f} {where} {again}")
-    _do(simulate.command, f"{PROTON} --events {PROTONS_THROWN * scale:.0f} {where} {again}")
+    for low, high, thrown in PROTONS_THROWN:
+        energies = f"--e-min-gev {low} --e-max-gev {high} --events {thrown * scale:.0f}"
+        _do(simulate.command, f"{PROTON} {energies} {where} {again}")
     files = sorted(ntuples.glob("DmlNtup_synthetic_*.root"))
     here = shlex.quote(str(output))
     _do(

@@ -19,9 +19,15 @@ from cre.injected import bin_average, injected_spectrum
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder.")
 @click.option("--flux", type=click.Path(path_type=Path), help="Flux table (.ecsv, .csv or .json).")
 @click.option("--region", type=click.Choice(["fiducial", "topfiducial"]), default="fiducial")
+@click.option("--chi2-max-gev", type=float, default=1000.0, help="χ² against injected: up to here.")
 @click.option("--overwrite", is_flag=True, help="Replace figures.")
 def command(
-    histograms: Path, output: Path, flux: Path | None, region: str, overwrite: bool
+    histograms: Path,
+    output: Path,
+    flux: Path | None,
+    region: str,
+    chi2_max_gev: float,
+    overwrite: bool,
 ) -> None:
     """Draw HISTOGRAMS, and the flux beside the published spectra if a table is given."""
     content = load(histograms)
@@ -31,7 +37,8 @@ def command(
         spectrum = injected_spectrum(table.meta)
         energies = np.geomspace(table.e_min[0], table.e_max[-1], 200)
         curve = (energies, spectrum.flux(energies))
-        comparison = compare_to_spectrum(table, bin_average(spectrum, table.e_min, table.e_max))
+        truth = bin_average(spectrum, table.e_min, table.e_max)
+        comparison = compare_to_spectrum(table, truth, e_max_gev=chi2_max_gev, systematics=True)
     paths = draw_run(
         content.hists,
         content.meta,

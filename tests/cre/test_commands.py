@@ -194,6 +194,28 @@ def test_a_missing_branch_is_found_before_the_run(
     assert "'psd_charge_y', which cut 'psd_charge' needs" in err
 
 
+def test_files_with_bits_only(make_ntuple: MakeNtuple, project: Path, cre: Cre) -> None:
+    """Ntuples without intercepts and track details, as the collaboration's are."""
+    details = [
+        f"tt_stkTrack{x}" for x in ("NClusX", "NClusY", "NHoleX", "NHoleY", "Distance", "Angle")
+    ]
+    details += ["tt_bgoRecInterceptX", "tt_bgoRecInterceptY", "tt_psdMatchX", "tt_psdChargeX"]
+    data = make_ntuple("data", n=500, seed=21, drop=tuple(details))
+    assert cre("manifest", data, "-o", project / "manifest.json", "--overwrite")[0] == 0
+    content = yaml.safe_load((project / "card.yaml").read_text())
+    content["regions"] = ["fiducial"]
+    content["cuts"] = [
+        "saa", "trigger", "energy_range", "max_layer_ratio", "edge", "fiducial_bit", "n_bar_layer13",
+        "max_rms", "low_energy_cleaning", "track_bit",
+    ]  # fmt: skip
+    (project / "card.yaml").write_text(yaml.safe_dump(content))
+    code, _, err = cre("run", project / "card.yaml")
+    assert code == 0, err
+    hists = load(project / "run/histograms.pkl").hists
+    assert hists["score"]["data", "fiducial", :, :].sum(flow=True).value > 20
+    assert hists["score"]["data", "topfiducial", :, :].sum(flow=True).value == 0
+
+
 def test_manifest_problems_and_quarantine(
     make_ntuple: MakeNtuple, tmp_path: Path, cre: Cre
 ) -> None:

@@ -191,12 +191,16 @@ def test_wrong_entries(name: str, values: dict[str, Any], complaint: str) -> Non
 
 def test_order_is_checked() -> None:
     cut = s.make_cut
+    both = ["fiducial", "topfiducial"]
     with pytest.raises(SelectionError, match="more than once"):
-        s.check_order([cut("region"), cut("trigger"), cut("trigger")])
+        s.check_order([cut("region"), cut("trigger"), cut("trigger")], both)
     with pytest.raises(SelectionError, match="needs the entry 'region'"):
-        s.check_order([cut("trigger")])
+        s.check_order([cut("trigger")], both)
+    with pytest.raises(SelectionError, match="needs the entry 'region'"):
+        s.check_order([cut("fiducial_bit")], both)
+    s.check_order([cut("fiducial_bit")], ["fiducial"])
     wrong = [cut("edge_from_image"), cut("region")]
     with pytest.raises(SelectionError, match="'edge_from_image' reads the bar energies"):
-        s.check_order(wrong)
+        s.check_order(wrong, both)
     with pytest.raises(SelectionError, match="must come before"):
         s.evaluate(toy(), wrong, kind="data", region="fiducial")
