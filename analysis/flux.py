@@ -198,7 +198,8 @@ def flux_from_histograms(
         The flux table, with the inputs' metadata.
 
     Raises:
-        IncompleteDataError: incomplete histograms, or no usable livetime.
+        IncompleteDataError: incomplete histograms, no usable livetime, or files that were skimmed for
+            the other region.
         HistogramMismatchError: a histogram, axis, category or metadata entry is missing, or energy
             bins differ.
         CutNotOnEdgeError: cut or control border inside a score bin.
@@ -210,6 +211,9 @@ def flux_from_histograms(
             f"the histograms are incomplete ({len(missing)} chunks missing); finish the run, or "
             "allow incomplete histograms if their livetime is that of the files that were read"
         )
+        raise IncompleteDataError(msg)
+    if meta.get("fiducial_only") and region != "fiducial":
+        msg = f"files of this run hold fiducial events only; a {region} flux needs unskimmed files"
         raise IncompleteDataError(msg)
     livetime = _entry(meta, "livetime_s")
     if not (isinstance(livetime, int | float) and 0 < livetime < np.inf):

@@ -51,7 +51,8 @@ class Run(_Strict):
 class FileEntry(_Strict):
     """One file of the manifest.
 
-    ``complete_above_gev`` is the corrected energy from which a skimmed file misses no event.
+    ``complete_above_gev`` is the corrected energy from which a skimmed file misses no event;
+    ``fiducial_only`` a skim that lacks what a top-fiducial analysis needs.
     """
 
     path: str
@@ -69,6 +70,7 @@ class FileEntry(_Strict):
     runs: list[Run] = []
     generated: Generated | None = None
     complete_above_gev: float = 0.0
+    fiducial_only: bool = False
     injected: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
 
@@ -254,6 +256,7 @@ def describe_file(
         runs=runs,
         generated=generated if sample != "data" else None,
         complete_above_gev=stored.get("skim", {}).get("complete_above_ecorr_gev", 0.0),
+        fiducial_only=stored.get("skim", {}).get("fiducial_only", False),
         injected=stored.get("injected") or {},
         metadata={k: stored[k] for k in ("generator", "seed", "spectrum") if k in stored},
     )

@@ -136,13 +136,13 @@ def thin_outside(rng: np.random.Generator, rays: Rays, share: float) -> tuple[Ra
     """Keep all rays through the fiducial volume and a share of the others, these with a weight.
 
     Russian roulette on geometry: sums of weights are unbiased, and most of the simulation's time goes
-    to the events that an analysis selects. The square is 20 mm wider than the fiducial one, so that
-    axes that are reconstructed inside have weight 1.
+    to the events that an analysis selects. The square is 20 mm wider than the fiducial one: of 65 000
+    selected fiducial electrons and 8 000 protons, two protons came from outside it.
 
     Args:
         rng: Random generator.
         rays: The rays.
-        share: Probability to keep a ray outside, 0 < share <= 1.
+        share: Probability to keep a ray outside, 0 to 1.
 
     Returns:
         The rays kept (``thrown`` unchanged) and their weights, 1 or 1 / share, shape (n,).
@@ -152,7 +152,7 @@ def thin_outside(rng: np.random.Generator, rays: Rays, share: float) -> tuple[Ra
     for z_mm in (BGO_TOP_MM, BGO_BOTTOM_MM):
         inside &= (np.abs(rays.at_depth(z_mm)[:, :2]) < width).all(axis=1)
     kept = inside | (rng.random(len(inside)) < share)
-    weight = np.where(inside, 1.0, 1.0 / share)[kept]
+    weight = np.where(inside, 1.0, 1.0 / share if share else 0.0)[kept]
     return Rays(rays.position_mm[kept], rays.direction[kept], rays.thrown), weight
 
 

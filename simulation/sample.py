@@ -77,8 +77,8 @@ class Sample:
         hadronic_model: Set of hadronic constants, ``a`` or ``b``.
         tail_sampling: Proton Monte Carlo: keep all electron-like protons and a part of the others, with
             weights in ``tt_evtPoid``.
-        outside_share: Monte Carlo: share of the rays outside the fiducial volume that is simulated, with
-            weight 1 / share in ``tt_evtPoid``.
+        outside_share: Share of the rays outside the fiducial volume that is simulated, in Monte Carlo with
+            weight 1 / share in ``tt_evtPoid``; 0 is a skim for fiducial analyses, data allow 0 or 1.
         data_mc_difference: Data: apply the differences of ``simulation.difference``.
         electron_spectrum: Data: injected electron + positron spectrum.
         proton_spectrum: Data: injected proton spectrum.
@@ -140,8 +140,10 @@ class Sample:
             "in data e_min_gev must not exceed min_deposit_gev, or events are lost": data
             and self.e_min_gev > max(self.min_deposit_gev, 1.0),
             "tail_sampling is for proton Monte Carlo": self.tail_sampling and self.kind != "proton",
-            "outside_share must be in (0, 1], and 1 in data": not 0 < self.outside_share <= 1
-            or (data and self.outside_share != 1),
+            "outside_share must be from 0 to 1, and 0 or 1 in data": not 0
+            <= self.outside_share
+            <= 1
+            or (data and self.outside_share not in {0.0, 1.0}),
             "data_mc_difference is for data": self.data_mc_difference and not data,
             "n_files, run_s must be at least 1, seed not negative": self.n_files < 1
             or self.run_s < 1
@@ -265,7 +267,9 @@ def simulate_block(sample: Sample, block: Block) -> Columns:
     for species, spectrum in spectra:
         limits = sample.energies_of(species)
         mean = float(spectrum.integral(*limits)) * TOTAL_ETENDUE_M2SR * seconds
-        rays = isotropic_rays(rng, int(rng.poisson(mean)), TRIGGER_BOX)
+        rays, weight = thin_outside(
+            rng, isotropic_rays(rng, int(rng.poisson(mean)), TRIGGER_BOX), sample.outside_share
+        )
         n = len(rays.direction)
         second = rng.integers(block.start_s, block.stop_s, n, dtype=np.int32)
         particles = Primaries(
@@ -275,7 +279,7 @@ def simulate_block(sample: Sample, block: Block) -> Columns:
             block.run,
             second,
             ~orbit.in_saa(second),
-            np.ones(n),
+            weight,
         )
         parts.append(detect(particles, detector, rng))
     return _sorted_by_time(concatenate(parts))
@@ -367,6 +371,7 @@ def _metadata(sample: Sample, blocks: list[Block], runs: list[orbit.Run]) -> dic
             "min_raw_gev": sample.min_deposit_gev,
             "complete_above_ecorr_gev": CORRECTION_LIMIT * sample.min_deposit_gev,
             "triggered_only": sample.triggered_only,
+            "fiducial_only": sample.outside_share == 0,
         },
     }
     if sample.kind == "data":

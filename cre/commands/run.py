@@ -165,6 +165,7 @@ def run_meta(
         "complete": not result.missing,
         "toy": False,
         "injected": injected,
+        "fiducial_only": any(f.fiducial_only for f in files),
         "complete_above_gev": max((f.complete_above_gev for f in files), default=0.0),
         "bgo_reconstruction": card.bgo_reconstruction,
     }

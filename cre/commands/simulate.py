@@ -32,7 +32,9 @@ def _spectrum(text: str | None, default: Spectrum) -> Spectrum:
 @click.option("--reconstruction", type=click.Choice(["new", "old"]), default="new")
 @click.option("--hadronic-model", type=click.Choice(["a", "b"]), default="a")
 @click.option("--tail-sampling", is_flag=True, help="Protons: importance-sample the e-like tail.")
-@click.option("--outside-share", type=float, default=1.0, help="MC: share of non-fiducial rays.")
+@click.option(
+    "--outside-share", type=float, default=1.0, help="Share of non-fiducial rays (data: 0, 1)."
+)
 @click.option("--data-mc-difference", is_flag=True, help="Data: offsets of RMS, F_last, protons.")
 @click.option("--electron-spectrum", help="Data: JSON text or file; default DAMPE 2017.")
 @click.option("--proton-spectrum", help="Data: JSON text or file; default DAMPE 2026.")

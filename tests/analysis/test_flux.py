@@ -383,6 +383,26 @@ def test_another_cut_and_region():
         flux_from_histograms(sample.hists, sample.meta, region="side")
 
 
+def test_bins_outside_the_data_or_the_simulation_fail():
+    sample = build()
+    edges = sample.hists["score"].axes["energy"].edges
+    generated = {"electron": [{"events": 5, "e_min_gev": edges[1], "e_max_gev": edges[-2]}]}
+    meta = sample.meta | {"complete_above_gev": edges[2] * 0.999, "generated": generated}
+    table = flux_from_histograms(sample.hists, meta)
+    assert table.success.tolist() == [False] * 2 + [True] * (len(edges) - 4) + [False]
+    assert "outside the energy range" in table.meta["failed_bins"][0]["reason"]
+    narrow = flux_from_histograms(sample.hists, meta, e_min_gev=edges[3], e_max_gev=edges[4])
+    assert np.flatnonzero(narrow.success).tolist() == [3]
+
+
+def test_fiducial_skims_give_no_other_flux():
+    sample = build()
+    meta = sample.meta | {"fiducial_only": True}
+    assert flux_from_histograms(sample.hists, meta).success.any()
+    with pytest.raises(IncompleteDataError, match="fiducial events only"):
+        flux_from_histograms(sample.hists, meta, region="topfiducial")
+
+
 def test_incomplete_histograms_stop_the_flux():
     sample = build()
     meta = sample.meta | {"complete": False, "ledger": {"missing": ["a", "b"]}}

@@ -243,6 +243,25 @@ def test_triggered_only_and_weights():
     assert (tail["tt_evtPoid"] >= 1).all()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_fiducial_events_do_not_depend_on_the_share_outside(share):
+    settings = {"n_events": 60_000, "e_min_gev": 300.0, "e_max_gev": 600.0}
+    block = sample.Block(0, 0, thrown=60_000)
+    whole = simulate_block(Sample("electron", 2, **settings), block)
+    thin = simulate_block(Sample("electron", 2, outside_share=share, **settings), block)
+    fiducial = [(c["tt_selection_bits"] & 4) > 0 for c in (whole, thin)]
+    # before other cuts, about 1 % of what is reconstructed as fiducial comes from outside
+    number = fiducial[0].sum()
+    kept = thin["tt_evtPoid"][fiducial[1]]
+    assert abs(kept.sum() - number) < 4 * np.sqrt(number) + 0.02 * number
+    assert (kept == 1).mean() > 0.98
+    total = thin["tt_evtPoid"].sum()
+    if share:
+        assert total == pytest.approx(len(whole["tt_ekin"]), rel=0.1)
+    else:
+        assert total < 0.5 * len(whole["tt_ekin"])
+
+
 def test_existing_files_are_kept(tmp_path):
     made = Sample("electron", 1, n_events=100)
     (path,) = simulate(made, tmp_path, workers=1)
@@ -274,6 +293,12 @@ def test_existing_files_are_kept(tmp_path):
         ({"min_deposit_gev": float("nan")}, "min_deposit_gev must not be negative"),
         ({"tail_sampling": True}, "tail_sampling is for proton"),
         ({"data_mc_difference": True}, "data_mc_difference is for data"),
+        ({"outside_share": 1.5}, "outside_share must be from 0 to 1"),
+        (
+            {"kind": "data", "n_events": None, "livetime_s": 1.0, "outside_share": 0.5}
+            | {"min_deposit_gev": 200.0},
+            "and 0 or 1 in data",
+        ),
         ({"seed": -1}, "seed not negative"),
         ({"n_files": 0}, "n_files, run_s must be at least 1"),
         ({"kind": "data", "n_events": None, "livetime_s": -1.0}, "livetime_s must be positive"),
