@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from processors.exceptions import ManifestError, NtupleError
+from processors.livetime import Run, check_runs, runs_of_file
 from processors.ntuple import FIELDS, Aliases, load_aliases
 from processors.ntuplefile import is_url, look
 from processors.weights import Generated
@@ -19,12 +19,10 @@ from processors.weights import Generated
 __all__ = [
     "FileEntry",
     "Manifest",
-    "Run",
     "build",
     "describe_file",
     "join",
     "read",
-    "read_livetimes",
     "relative_to",
 ]
 
@@ -36,16 +34,6 @@ CORE_FIELDS_MC = ("e_true", "weight")
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Run(_Strict):
-    """One data-taking run (or a range of them): numbers, start, stop and livetime."""
-
-    run_first: int
-    run_last: int
-    start_s: float | None = None
-    stop_s: float | None = None
-    livetime_s: float = Field(ge=0)
 
 
 class FileEntry(_Strict):
@@ -152,38 +140,6 @@ def relative_to(manifest: Manifest, folder: Path) -> Manifest:
     return manifest.model_copy(update={"files": files, "quarantined": bad})
 
 
-def read_livetimes(path: str | Path) -> dict[str, list[Run]]:
-    """Livetime records of data files whose ntuples carry none.
-
-    Args:
-        path: CSV with the columns ``file`` (name without folder), ``run_first``, ``run_last``,
-            ``livetime_s`` and optionally ``start_s``, ``stop_s``; one row per run or range of runs.
-
-    Returns:
-        File name to its runs.
-
-    Raises:
-        ManifestError: On a missing column or a value that is no number.
-    """
-    records: dict[str, list[Run]] = {}
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as stream:
-            for line, row in enumerate(csv.DictReader(stream), start=2):
-                name = row.pop("file", None)
-                if not name:
-                    msg = f"livetime file {str(path)!r}, line {line}: the column 'file' is missing or empty"
-                    raise ManifestError(msg)
-                run = Run.model_validate({k: v or None for k, v in row.items()})
-                records.setdefault(name, []).append(run)
-    except OSError as err:
-        msg = f"livetime file {str(path)!r} cannot be read ({err.strerror})"
-        raise ManifestError(msg) from err
-    except ValidationError as err:
-        msg = f"livetime file {str(path)!r}, line {line}: {err}"
-        raise ManifestError(msg) from err
-    return records
-
-
 def describe_file(
     path: str,
     aliases: Aliases,
@@ -233,8 +189,8 @@ def describe_file(
             raise NtupleError(msg)
     runs: list[Run] = []
     if sample == "data":
-        runs = _runs(path, stored, livetimes or {})
-        _check_runs(path, runs, content.run_range)
+        runs = runs_of_file(path, stored, livetimes or {})
+        check_runs(path, runs, content.run_numbers)
     elif "generated" in stored:
         generated = Generated.model_validate(stored["generated"])
     elif generated is None:
@@ -284,34 +240,6 @@ def _agreed(path: str, what: str, stored: str | None, given: str | None) -> str:
         msg = f"{path}: {what} is not known from the file; give --{what.replace('_', '-')}"
         raise NtupleError(msg)
     return str(stored or given)
-
-
-def _runs(path: str, stored: Mapping[str, Any], given: Mapping[str, Sequence[Run]]) -> list[Run]:
-    name = path.rsplit("/", 1)[-1]
-    if "runs" in stored:
-        return [
-            Run(
-                run_first=r["run"],
-                run_last=r["run"],
-                start_s=r.get("start_s"),
-                stop_s=r.get("stop_s"),
-                livetime_s=r["livetime_s"],
-            )
-            for r in stored["runs"]
-        ]
-    if name in given:
-        return list(given[name])
-    msg = f"{path}: its livetime is not known; give a CSV with a row for {name!r} by --livetime"
-    raise NtupleError(msg)
-
-
-def _check_runs(path: str, runs: Sequence[Run], seen: tuple[int, int] | None) -> None:
-    if seen is None:
-        return
-    outside = [n for n in seen if not any(r.run_first <= n <= r.run_last for r in runs)]
-    if outside:
-        msg = f"{path}: events of run {outside[0]}, for which there is no livetime record"
-        raise NtupleError(msg)
 
 
 def build(

@@ -32,7 +32,7 @@ class Content:
         clusters: Entry offsets at which its branches can be cut, first 0, last ``entries``.
         branches: Branch names.
         record: What the file says of itself (``cre_metadata`` of simulated files), or empty.
-        run_range: Smallest and largest run number, None without a run branch or events.
+        run_numbers: Run numbers of the events, ascending; empty without a run branch or events.
     """
 
     path: str
@@ -42,7 +42,7 @@ class Content:
     clusters: tuple[int, ...]
     branches: frozenset[str]
     record: Mapping[str, Any]
-    run_range: tuple[int, int] | None
+    run_numbers: tuple[int, ...]
 
 
 def is_url(path: str) -> bool:
@@ -85,10 +85,10 @@ def _read(path: str, aliases: Aliases) -> tuple[Content | None, list[str]]:
             return None, sorted(file.keys(cycle=False))
         tree = file[aliases.tree]
         branches = frozenset(tree.keys(recursive=False))
-        run_range = None
+        run_numbers: tuple[int, ...] = ()
         if tree.num_entries and not aliases.missing_branches("run", set(branches)):
             numbers = tree[aliases.fields["run"].branches("event")[0]].array(library="np")
-            run_range = (int(np.min(numbers)), int(np.max(numbers)))
+            run_numbers = tuple(int(n) for n in np.unique(numbers))
         content = Content(
             path=path,
             uuid=str(uuid.UUID(bytes=file.file.uuid.bytes)),
@@ -97,7 +97,7 @@ def _read(path: str, aliases: Aliases) -> tuple[Content | None, list[str]]:
             clusters=tuple(int(c) for c in tree.common_entry_offsets()),
             branches=branches,
             record=json.loads(str(file["cre_metadata"])) if "cre_metadata" in file else {},
-            run_range=run_range,
+            run_numbers=run_numbers,
         )
         return content, []
 

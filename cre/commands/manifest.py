@@ -8,7 +8,8 @@ import click
 
 from cre.provenance import write_json
 from processors.exceptions import ManifestError
-from processors.manifest import build, join, read, read_livetimes, relative_to
+from processors.livetime import read_livetimes
+from processors.manifest import build, join, read, relative_to
 from processors.weights import Generated
 
 

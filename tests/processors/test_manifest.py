@@ -9,6 +9,7 @@ from ntuples import sample_record
 
 from processors import manifest as m
 from processors.exceptions import ManifestError, NtupleError
+from processors.livetime import read_livetimes
 from processors.ntuple import load_aliases
 from processors.ntuplefile import disabled_cuts, field_table, look, self_check
 from processors.weights import Generated
@@ -110,16 +111,16 @@ def test_livetime_from_a_csv(make_ntuple: MakeNtuple, tmp_path: Path) -> None:
     table = tmp_path / "livetime.csv"
     table.write_text("file,run_first,run_last,livetime_s\nreal.root,10,11,5.5\nreal.root,12,14,7\n")
     options = {"kind": "data", "bgo_reconstruction": "new"}
-    manifest = m.build([str(path)], livetimes=m.read_livetimes(table), **options)  # type: ignore[arg-type]
+    manifest = m.build([str(path)], livetimes=read_livetimes(table), **options)  # type: ignore[arg-type]
     assert manifest.livetime_s == 12.5
     table.write_text("file,run_first,run_last,livetime_s\nreal.root,10,11,often\n")
     with pytest.raises(ManifestError, match=r"(?s)line 2.*livetime_s"):
-        m.read_livetimes(table)
+        read_livetimes(table)
     table.write_text("run_first,run_last,livetime_s\n10,11,5\n")
     with pytest.raises(ManifestError, match="column 'file'"):
-        m.read_livetimes(table)
+        read_livetimes(table)
     with pytest.raises(ManifestError, match="cannot be read"):
-        m.read_livetimes(tmp_path / "none.csv")
+        read_livetimes(tmp_path / "none.csv")
 
 
 def test_files_without_events_count(make_ntuple: MakeNtuple) -> None:
