@@ -57,8 +57,8 @@ def flux(
 
     Errors. ``dnde_errn`` and ``dnde_errp`` add in quadrature, each as a change of the flux: the
     distance of N to its Garwood end on that side; the background, :math:`N\,\sigma_{bkg}`; the
-    efficiency, :math:`(1-bkg)\,N\,\sigma_{eff}/eff`. The acceptance moves all bins alike and is
-    kept apart as ``sys_acceptance_n/p`` = flux σ_A / A.
+    efficiency, :math:`(1-bkg)\,N\,\sigma_{eff}/eff`. The statistical error of the simulated acceptance,
+    the same for all data, is kept apart as ``sys_acceptance_n/p`` = flux σ_A / A.
 
     Zero counts: the background fraction is undefined there and not used; the flux is 0 with the
     Garwood error upwards. ``dnde_ul`` is given in every good bin: the Helene-Zech limit for N
@@ -208,8 +208,8 @@ def flux_from_histograms(
     if not allow_incomplete and not _entry(meta, "complete"):
         missing = meta.get("ledger", {}).get("missing", [])
         msg = (
-            f"the histograms are incomplete ({len(missing)} chunks missing); finish the run, or "
-            "allow incomplete histograms if their livetime is that of the files that were read"
+            f"the histograms are incomplete ({len(missing)} chunks missing, or too many NaN values); "
+            "'cre status' names what is missing; finish the run"
         )
         raise IncompleteDataError(msg)
     if meta.get("fiducial_only") and region != "fiducial":
@@ -308,12 +308,26 @@ def _outside(
     """Bins outside the wanted range, the complete data or the generated electrons."""
     low = float(meta.get("complete_above_gev", 0.0)) if e_min_gev is None else e_min_gev
     high = np.inf if e_max_gev is None else e_max_gev
+    slack = 1e-9  # edges are compared with themselves, written and read
+    outside = (edges[:-1] < low * (1 - slack)) | (edges[1:] > high * (1 + slack))
     samples = [g for g in meta.get("generated", {}).get("electron", []) if g["events"]]
     if samples:
-        low = max(low, min(g["e_min_gev"] for g in samples))
-        high = min(high, max(g["e_max_gev"] for g in samples))
-    slack = 1e-9  # edges are compared with themselves, written and read
-    return np.asarray((edges[:-1] < low * (1 - slack)) | (edges[1:] > high * (1 + slack)))
+        covered = np.zeros(len(edges) - 1, dtype=bool)
+        for start, stop in _union([(g["e_min_gev"], g["e_max_gev"]) for g in samples]):
+            covered |= (edges[:-1] >= start * (1 - slack)) & (edges[1:] <= stop * (1 + slack))
+        outside |= ~covered
+    return np.asarray(outside)
+
+
+def _union(intervals: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Merge intervals that touch or overlap."""
+    merged: list[tuple[float, float]] = []
+    for start, stop in sorted(intervals):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
+        else:
+            merged.append((start, stop))
+    return merged
 
 
 def _entry(mapping: Mapping[str, Any], *keys: str) -> Any:

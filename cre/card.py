@@ -9,11 +9,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from processors.chain import Cut, check_order, make_cut
 from processors.exceptions import CreError, SelectionError
 from processors.manifest import FileEntry
 from processors.processor import MC_KINDS, RunConfig
 from processors.score import SCORES
-from processors.selections import Cut, check_order, make_cut
 from processors.spectrum import parse
 
 __all__ = ["Card", "CardError", "read_card", "run_config"]

@@ -22,6 +22,8 @@ __all__ = [
     "LAYER_Z_MM",
     "N_BARS",
     "N_LAYERS",
+    "PSD_BOTTOM_MM",
+    "PSD_TOP_MM",
     "bar_of_id",
     "global_bar_id",
     "in_square",
@@ -46,6 +48,9 @@ BGO_TOP_MM = 46.0
 BGO_BOTTOM_MM = 448.0
 BGO_HALF_WIDTH_MM = 301.25
 FIDUCIAL_HALF_WIDTH_MM = 280.0
+#: Outer sublayers of the plastic scintillator detector (half width 410 mm).
+PSD_TOP_MM = -324.7
+PSD_BOTTOM_MM = -284.5
 #: Radius of the half sphere from which Monte Carlo primaries start: pi R^2 = 6 m^2.
 GENERATION_RADIUS_M = 1.381976597885
 

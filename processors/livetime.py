@@ -23,7 +23,7 @@ class Run(BaseModel):
     run_last: int
     start_s: float | None = None
     stop_s: float | None = None
-    livetime_s: float = Field(ge=0)
+    livetime_s: float = Field(ge=0, allow_inf_nan=False)
 
 
 def read_livetimes(path: str | Path) -> dict[str, list[Run]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from processors.exceptions import ManifestError, NtupleError
 from processors.livetime import Run, check_runs, runs_of_file
-from processors.ntuple import FIELDS, Aliases, load_aliases
+from processors.ntuple import FIELDS, Aliases, aliases_hash, load_aliases, shipped_aliases
 from processors.ntuplefile import is_url, look
 from processors.weights import Generated
 
@@ -29,7 +29,7 @@ __all__ = [
 SCHEMA = "cre-manifest/1"
 #: Fields without which no run is possible; what else a card needs is checked when it runs.
 CORE_FIELDS = ("e_corr", "layer_fraction", "layer_rms", "slope_x", "slope_y")
-CORE_FIELDS_MC = ("e_true", "weight")
+CORE_FIELDS_MC = ("e_true",)
 
 
 class _Strict(BaseModel):
@@ -39,7 +39,8 @@ class _Strict(BaseModel):
 class FileEntry(_Strict):
     """One file of the manifest.
 
-    ``complete_above_gev`` is the corrected energy from which a skimmed file misses no event;
+    ``weights`` says whether the weight branch holds importance-sampling weights, which multiply the weights
+    of the target flux, or is not to be used. ``complete_above_gev`` is the corrected energy from which a skimmed file misses no event;
     ``fiducial_only`` a skim that lacks what a top-fiducial analysis needs.
     """
 
@@ -53,10 +54,12 @@ class FileEntry(_Strict):
     kind: Literal["data", "electron", "proton"]
     bgo_reconstruction: Literal["new", "old"]
     aliases: str
+    aliases_sha256: str
     fields: list[str]
     synthetic: bool = False
     runs: list[Run] = []
     generated: Generated | None = None
+    weights: Literal["sampling", "none"] = "none"
     complete_above_gev: float = 0.0
     fiducial_only: bool = False
     injected: dict[str, Any] = {}
@@ -120,7 +123,8 @@ def read(path: str | Path) -> Manifest:
         raise ManifestError(msg) from err
     folder = path.resolve().parent
     files = [f.model_copy(update={"path": _resolve(f.path, folder)}) for f in manifest.files]
-    return manifest.model_copy(update={"files": files})
+    bad = [q.model_copy(update={"path": _resolve(q.path, folder)}) for q in manifest.quarantined]
+    return manifest.model_copy(update={"files": files, "quarantined": bad})
 
 
 def _resolve(path: str, folder: Path) -> str:
@@ -148,6 +152,7 @@ def describe_file(
     kind: str | None = None,
     bgo_reconstruction: str | None = None,
     generated: Generated | None = None,
+    weights: Literal["sampling", "none"] | None = None,
     livetimes: Mapping[str, Sequence[Run]] | None = None,
 ) -> FileEntry:
     """Open one file and describe it.
@@ -162,6 +167,8 @@ def describe_file(
         kind: ``data``, ``electron`` or ``proton``.
         bgo_reconstruction: ``new`` or ``old``.
         generated: Generated events, for Monte Carlo.
+        weights: ``sampling`` if the weight branch of Monte Carlo holds importance-sampling weights only,
+            ``none`` if it holds anything else (a target spectrum, a stitching factor) or is missing.
         livetimes: Livetime records by file name, for data.
 
     Returns:
@@ -189,12 +196,19 @@ def describe_file(
             raise NtupleError(msg)
     runs: list[Run] = []
     if sample == "data":
+        weights = "none"
         runs = runs_of_file(path, stored, livetimes or {})
         check_runs(path, runs, content.run_numbers)
     elif "generated" in stored:
-        generated = Generated.model_validate(stored["generated"])
+        generated, weights = Generated.model_validate(stored["generated"]), "sampling"
     elif generated is None:
         msg = f"{path}: the number and energies of the generated events are not known; give --generated"
+        raise NtupleError(msg)
+    if weights is None or (weights == "sampling" and "weight" not in fields):
+        msg = (
+            f"{path}: say with --weights what its weight branch is: 'sampling' (importance sampling only, "
+            "the branch must exist) or 'none' (do not use it: it holds a spectrum or a stitching factor)"
+        )
         raise NtupleError(msg)
     return FileEntry(
         path=path,
@@ -207,10 +221,12 @@ def describe_file(
         kind=sample,
         bgo_reconstruction=bgo,
         aliases=alias_name,
+        aliases_sha256=aliases_hash(aliases),
         fields=fields,
         synthetic=bool(stored.get("synthetic", False)),
         runs=runs,
         generated=generated if sample != "data" else None,
+        weights=weights,
         complete_above_gev=stored.get("skim", {}).get("complete_above_ecorr_gev", 0.0),
         fiducial_only=stored.get("skim", {}).get("fiducial_only", False),
         injected=stored.get("injected") or {},
@@ -250,6 +266,7 @@ def build(
     kind: str | None = None,
     bgo_reconstruction: str | None = None,
     generated: Generated | None = None,
+    weights: Literal["sampling", "none"] | None = None,
     livetimes: Mapping[str, Sequence[Run]] | None = None,
 ) -> Manifest:
     """Describe files and refuse what would bias a flux.
@@ -260,7 +277,8 @@ def build(
         quarantine: Those of the paths that the user sets aside.
         kind: See :func:`describe_file`.
         bgo_reconstruction: See :func:`describe_file`.
-        generated: See :func:`describe_file`; one record per file.
+        generated: See :func:`describe_file`; the primaries of all files together, which share them evenly.
+        weights: See :func:`describe_file`.
         livetimes: See :func:`describe_file`.
 
     Returns:
@@ -270,7 +288,7 @@ def build(
         ManifestError: With one sentence for each bad, duplicate or overlapping file.
     """
     convention = load_aliases(aliases)
-    if Path(aliases).is_file():
+    if aliases not in shipped_aliases():
         aliases = str(Path(aliases).resolve())
     aside = {_resolve(p, Path.cwd()) for p in quarantine}
     wanted = {_resolve(p, Path.cwd()): None for p in paths}
@@ -281,6 +299,7 @@ def build(
     problems: list[str] = []
     files: list[FileEntry] = []
     bad: list[Quarantined] = []
+    shares = _shares(generated, len(set(wanted) - aside))
     for path in wanted:
         try:
             entry = describe_file(
@@ -289,7 +308,8 @@ def build(
                 aliases,
                 kind=kind,
                 bgo_reconstruction=bgo_reconstruction,
-                generated=generated,
+                generated=None if path in aside else next(shares),
+                weights=weights,
                 livetimes=livetimes,
             )
         except NtupleError as err:
@@ -310,6 +330,16 @@ def build(
     return Manifest(files=files, quarantined=bad)
 
 
+def _shares(total: Generated | None, files: int) -> Iterator[Generated | None]:
+    """The generated primaries of a production, shared evenly by its files."""
+    for i in range(files):
+        if total is None:
+            yield None
+        else:
+            events = total.events * (i + 1) // files - total.events * i // files
+            yield total.model_copy(update={"events": events})
+
+
 def join(manifests: Sequence[Manifest]) -> Manifest:
     """Put manifests together, for example those of data and of each simulation.
 
@@ -323,11 +353,14 @@ def join(manifests: Sequence[Manifest]) -> Manifest:
         ManifestError: If files are duplicates or their runs overlap.
     """
     files = [f for m in manifests for f in m.files]
+    quarantined = [q for m in manifests for q in m.quarantined]
+    aside = {q.path for q in quarantined}
     problems = _clashes(files)
+    problems += [f"{f.path}: quarantined by another manifest" for f in files if f.path in aside]
     if problems:
         msg = f"{len(problems)} problem(s):\n  " + "\n  ".join(problems)
         raise ManifestError(msg)
-    return Manifest(files=files, quarantined=[q for m in manifests for q in m.quarantined])
+    return Manifest(files=files, quarantined=quarantined)
 
 
 def _clashes(files: Sequence[FileEntry]) -> list[str]:

@@ -7,6 +7,7 @@ field; nothing else of the program knows a branch name. Branches are read when a
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -23,7 +24,16 @@ from processors import showers
 from processors.exceptions import AliasError, MissingBranchError, NtupleError
 from processors.geometry import N_BARS, N_LAYERS, bar_of_id, layer_of_id
 
-__all__ = ["FIELDS", "Aliases", "FieldInfo", "Ntuple", "load_aliases", "shipped_aliases"]
+__all__ = [
+    "FIELDS",
+    "Aliases",
+    "FieldInfo",
+    "Ntuple",
+    "aliases_hash",
+    "cached_aliases",
+    "load_aliases",
+    "shipped_aliases",
+]
 
 Array = npt.NDArray[Any]
 Shape = Literal["event", "layer", "image"]
@@ -83,8 +93,8 @@ FIELDS: Mapping[str, FieldInfo] = {
     "track_holes_y": FieldInfo("event", "", "y planes without a cluster on the track"),
     "track_distance": FieldInfo("event", "mm", "track to BGO axis at the BGO top"),
     "track_angle": FieldInfo("event", "deg", "track to BGO axis"),
-    "stk_charge_x": FieldInfo("event", "", "charge in the first STK x plane"),
-    "stk_charge_y": FieldInfo("event", "", "charge in the first STK y plane"),
+    "stk_charge_x": FieldInfo("event", "", "sqrt(ADC cos) in the first STK x plane"),
+    "stk_charge_y": FieldInfo("event", "", "sqrt(ADC cos) in the first STK y plane"),
     "psd_charge_x": FieldInfo("event", "", "charge in the PSD x view"),
     "psd_charge_y": FieldInfo("event", "", "charge in the PSD y view"),
     "psd_match_x": FieldInfo("event", "mm", "track to PSD hit, x view"),
@@ -207,6 +217,11 @@ def load_aliases(name_or_path: str | Path) -> Aliases:
     except (yaml.YAMLError, ValidationError) as err:
         msg = f"alias file {str(name_or_path)!r} is malformed: {err}"
         raise AliasError(msg) from err
+
+
+def aliases_hash(aliases: Aliases) -> str:
+    """Hash of the content of an alias file, independent of its layout."""
+    return hashlib.sha256(aliases.model_dump_json().encode()).hexdigest()
 
 
 class Events(Protocol):

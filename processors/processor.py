@@ -14,10 +14,11 @@ from coffea.processor import ProcessorABC
 
 from processors import showers
 from processors.binning import energy_edges_gev
+from processors.chain import Cut, Passed, check_order, evaluate
 from processors.geometry import N_LAYERS
 from processors.ntuple import Events, Ntuple, cached_aliases
 from processors.score import SCORES, Score
-from processors.selections import Cut, Passed, check_order, cut_fields, evaluate
+from processors.selections import cut_fields
 from processors.spectrum import parse
 from processors.weights import Generated, rate_weights
 
@@ -89,12 +90,13 @@ class RunConfig:
     extended_bins: bool = False
 
 
-def required_fields(config: RunConfig, kind: str) -> dict[str, str]:
+def required_fields(config: RunConfig, kind: str, *, weighted: bool) -> dict[str, str]:
     """Canonical fields without which a run cannot go, and what needs them.
 
     Args:
         config: The run.
         kind: Kind of the sample.
+        weighted: Whether simulated events carry importance-sampling weights.
 
     Returns:
         Field name to a word for its user (a cut, the score, the weights).
@@ -109,6 +111,7 @@ def required_fields(config: RunConfig, kind: str) -> dict[str, str]:
         needs.setdefault(name, f"score {config.score!r}")
     if kind in MC_KINDS:
         needs.setdefault("e_true", "the weights of simulated events")
+    if weighted:
         needs.setdefault("weight", "the weights of simulated events")
     return needs
 
@@ -147,7 +150,9 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
         if kind in MC_KINDS:
             weights = rate_weights(
                 np.asarray(ntuple["e_true"], np.float64),
-                np.asarray(ntuple["weight"], np.float64),
+                np.asarray(ntuple["weight"], np.float64)
+                if metadata["weights"] == "sampling"
+                else weights,
                 [Generated.model_validate(g) for g in config.generated[kind]],
                 parse(config.target[kind]),
             )

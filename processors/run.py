@@ -10,15 +10,19 @@ import itertools
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import uproot
 from coffea.nanoevents import BaseSchema
 from coffea.processor import IterativeExecutor, Runner, accumulate
 from coffea.processor.executor import WorkItem
 from coffea.util import coffea_console
 from distributed import Client, LocalCluster, as_completed
 
-from processors.exceptions import CreError, MissingBranchError
+from processors.exceptions import CreError, ManifestError, MissingBranchError
 from processors.manifest import FileEntry
+from processors.ntuple import aliases_hash, load_aliases
+from processors.ntuplefile import is_url
 from processors.processor import (
     Accumulator,
     CreProcessor,
@@ -55,9 +59,14 @@ def check_files(files: Sequence[FileEntry], config: RunConfig) -> None:
 
     Raises:
         MissingBranchError: With the file, the field and what needs it.
+        ManifestError: If an alias file changed since the manifest was made.
     """
     for f in files:
-        for name, user in required_fields(config, f.kind).items():
+        if aliases_hash(load_aliases(f.aliases)) != f.aliases_sha256:
+            msg = f"alias file {f.aliases!r} changed since the manifest was made; make the manifest anew"
+            raise ManifestError(msg)
+        needs = required_fields(config, f.kind, weighted=f.weights == "sampling")
+        for name, user in needs.items():
             if name not in f.fields:
                 msg = (
                     f"{f.path}: no branch for field {name!r}, which {user} needs; "
@@ -85,7 +94,13 @@ def plan(files: Sequence[FileEntry], chunk_size: int) -> list[WorkItem]:
             entrystart=start,
             entrystop=stop,
             fileuuid=uuid.UUID(f.uuid).bytes,
-            usermeta={"kind": f.kind, "aliases": f.aliases},
+            usermeta={
+                "kind": f.kind,
+                "aliases": f.aliases,
+                "weights": f.weights,
+                "entries": f.entries,
+                "size_bytes": f.size_bytes,
+            },
         )
         for f in files
         for start, stop in _cuts(f.entries, f.clusters, chunk_size)
@@ -122,7 +137,11 @@ def run_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
 
     Returns:
         The accumulator of :meth:`processors.processor.CreProcessor.process`.
+
+    Raises:
+        ManifestError: If the file is not the one that the manifest describes.
     """
+    check_identity(item)
     if item.entrystop == item.entrystart:  # coffea has no work for an empty chunk, the ledger does
         return _empty_chunk(item, config)
     coffea_console.quiet = True  # its bar for one chunk would drown the bar of the run
@@ -134,6 +153,26 @@ def run_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
     )
     output: Accumulator = runner.run([item], CreProcessor(config))["out"]
     return output
+
+
+def check_identity(item: WorkItem) -> None:
+    """Refuse a file that changed since the manifest was made.
+
+    Args:
+        item: A chunk of it, with the number of entries and bytes in its metadata.
+
+    Raises:
+        ManifestError: If its identity, size or number of events differ.
+    """
+    path, meta = item.filename, item.usermeta or {}
+    with uproot.open(path) as file:
+        same = file.file.uuid.bytes == item.fileuuid
+        same &= int(file[item.treename].num_entries) == meta["entries"]
+    if not is_url(path):
+        same &= Path(path).stat().st_size == meta["size_bytes"]
+    if not same:
+        msg = f"{path}: not the file that the manifest describes; make the manifest anew"
+        raise ManifestError(msg)
 
 
 def _empty_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
@@ -209,7 +248,7 @@ def _on_dask(
             n_workers=workers,
             threads_per_worker=1,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port: two runs on one machine do not clash
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import uuid
+import zlib
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -238,7 +239,9 @@ def simulate_block(sample: Sample, block: Block) -> Columns:
     Returns:
         Columns as of ``simulation.events.detect``; data are sorted by time.
     """
-    rng = np.random.default_rng([sample.seed, _STREAM[sample.kind], block.index])
+    # samples of one seed but other energies or runs must not share events
+    own = zlib.crc32(f"{sample.e_min_gev} {sample.e_max_gev} {sample.first_run}".encode())
+    rng = np.random.default_rng([sample.seed, _STREAM[sample.kind], own, block.index])
     detector = Detector(
         min_deposit_gev=sample.min_deposit_gev,
         reconstruction=sample.reconstruction,

@@ -70,7 +70,7 @@ class Tracks:
         angle_deg: Angle to the BGO axis.
         core_adc: Energy of the clusters within one Moliere radius; 0 without a track.
         core_clusters: Their number; 0 without a track.
-        charge_x: Signal in the first plane in x, about 1 for a single charge.
+        charge_x: sqrt(ADC cos) in the first plane in x, about 7.7 for a single charge.
         charge_y: In y.
     """
 
@@ -176,9 +176,9 @@ def tracks(
     extra = np.sqrt(np.maximum(first_layer_mev, 0.0) / MIP_MEV)
     number = clusters["x"] + clusters["y"] + rng.poisson(0.6 * extra)
     adc = number * _CLUSTER_ADC * (1 + 0.05 * extra) * np.exp(0.15 * rng.standard_normal(n))
-    charge = [_landau(n, 0.12, rng) for _ in range(2)]
-    early = rng.random(n) < 0.004
-    charge = [q + np.where(early, rng.exponential(8.0, n), 0.0) for q in charge]
+    # sqrt of the path-corrected signal in ADC, as the collaboration defines the charge
+    early_mip = np.where(rng.random(n) < 0.004, rng.exponential(8.0, n), 0.0)
+    charge = [np.sqrt(_CLUSTER_ADC * (_landau(n, 0.12, rng) + early_mip)) for _ in range(2)]
     return Tracks(
         clusters_x=np.where(found, clusters["x"], 0).astype(np.int32),
         clusters_y=np.where(found, clusters["y"], 0).astype(np.int32),

@@ -78,18 +78,33 @@ def summary(table: FluxTable) -> str:
     lines = []
     if table.meta.get("synthetic"):
         lines.append("SYNTHETIC data, not data of the experiment")
+    if table.meta["flux"]["region"] != "fiducial":
+        lines.append(
+            "WARNING: showers of this region leak; without unfolding their flux is off by 5 to 20 %"
+        )
+    limited = set(table.meta["flux"]["background_mc_limited_bins"])
     lines.append(
         f"{'E bin (GeV)':>19} {'N':>6} {'bkg':>6} {'eff':>6} {'A m2sr':>7} "
         f"{'flux GeV-1 m-2 s-1 sr-1':>30}"
     )
     lines += [
         f"{table.e_min[i]:9.1f}-{table.e_max[i]:9.1f} {table.n_data[i]:6.0f} "
-        f"{table.background_fraction[i]:6.3f} {table.efficiency[i]:6.3f} {table.acceptance[i]:7.4f} "
+        f"{_background(table, i, limited):>6} {table.efficiency[i]:6.3f} {table.acceptance[i]:7.4f} "
         f"{table.dnde[i]:10.3e} -{table.dnde_errn[i]:8.2e} +{table.dnde_errp[i]:8.2e}"
         for i in range(len(table))
         if table.success[i]
     ]
+    if any(table.success[i] for i in limited):
+        lines.append("bkg <: no simulated proton above the cut; its error enters the flux error")
     failed = int((~table.success).sum())
     if failed:
         lines.append(f"{failed} bins without a flux; the reasons stand in the table's metadata")
     return "\n".join(lines)
+
+
+def _background(table: FluxTable, i: int, limited: set[int]) -> str:
+    if table.n_data[i] == 0:
+        return "-"
+    if i in limited:
+        return f"<{table.background_fraction_err[i]:.3f}"
+    return f"{table.background_fraction[i]:.3f}"

@@ -91,7 +91,9 @@ def command(card: Path, workers: int, output: Path | None, overwrite: bool, dry_
             }
             entry.notes["livetime_s"] = meta["livetime_s"]
         entry.notes["missing"] = dict(result.missing)
-        _judge(resolved, result)
+        problem = _problem(resolved, result)
+        if problem is not None:
+            raise problem
     click.echo(f"wrote {stem}{{{','.join(SUFFIXES)}}}; livetime {meta['livetime_s']:.1f} s")
 
 
@@ -128,7 +130,16 @@ def run_meta(
     data = [f for f in files if f.kind == "data"]
     config = run_config(card, files)
     injected = next((f.injected for f in data if f.injected), {})
-    keep = ("path", "uuid", "sha256", "kind", "entries", "bgo_reconstruction", "synthetic")
+    keep = (
+        "path",
+        "uuid",
+        "sha256",
+        "kind",
+        "entries",
+        "bgo_reconstruction",
+        "synthetic",
+        "weights",
+    )
     return {
         "program": program(),
         "card": card.as_dict(),
@@ -162,7 +173,7 @@ def run_meta(
         "events": dict(result.output.get("events", {})),
         "nonfinite": dict(result.output.get("nonfinite", {})),
         "synthetic": any(f.synthetic for f in files),
-        "complete": not result.missing,
+        "complete": _problem(card, result) is None,
         "toy": False,
         "injected": injected,
         "fiducial_only": any(f.fiducial_only for f in files),
@@ -171,22 +182,18 @@ def run_meta(
     }
 
 
-def _judge(card: Card, result: RunResult) -> None:
-    """Turn an incomplete or suspicious run into its exit code.
-
-    Raises:
-        IncompleteError: If chunks are missing.
-        NonFiniteError: If too many values are NaN or infinite.
-    """
+def _problem(card: Card, result: RunResult) -> IncompleteError | None:
+    """What makes a run unfit for a flux: missing chunks, or too many NaN or infinite values."""
     if result.missing:
         lines = "\n  ".join(f"{name}: {why}" for name, why in sorted(result.missing.items()))
-        msg = f"{len(result.missing)} of {len(result.planned)} chunks are missing:\n  {lines}"
-        raise IncompleteError(msg)
+        return IncompleteError(
+            f"{len(result.missing)} of {len(result.planned)} chunks are missing:\n  {lines}"
+        )
     events = max(1, sum(result.output["events"].values()))
     for name, count in result.output["nonfinite"].items():
         if count > card.max_nonfinite_fraction * events:
-            msg = (
+            return NonFiniteError(
                 f"{count} of {events} events have a NaN or infinite {name}; find out why, or raise "
                 f"max_nonfinite_fraction ({card.max_nonfinite_fraction}) in the card"
             )
-            raise NonFiniteError(msg)
+    return None

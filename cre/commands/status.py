@@ -37,3 +37,6 @@ def command(folder: Path, as_json: bool) -> None:
         lines = "\n  ".join(f"{name}: {why}" for name, why in missing.items())
         msg = f"{len(missing)} chunks are missing:\n  {lines}"
         raise IncompleteError(msg)
+    if state["state"] == "incomplete":
+        msg = "too many NaN or infinite values; the run's message said how many are allowed"
+        raise IncompleteError(msg)

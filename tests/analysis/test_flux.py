@@ -395,6 +395,15 @@ def test_bins_outside_the_data_or_the_simulation_fail():
     assert np.flatnonzero(narrow.success).tolist() == [3]
 
 
+def test_a_gap_between_electron_samples_fails_its_bins():
+    sample = build()
+    edges = sample.hists["score"].axes["energy"].edges
+    ranges = [(edges[0], edges[2] * 1.02), (edges[4] * 0.98, edges[-1]), (edges[4], edges[-1])]
+    generated = [{"events": 5, "e_min_gev": a, "e_max_gev": b} for a, b in ranges]
+    table = flux_from_histograms(sample.hists, sample.meta | {"generated": {"electron": generated}})
+    assert np.flatnonzero(~table.success).tolist() == [2, 3]
+
+
 def test_fiducial_skims_give_no_other_flux():
     sample = build()
     meta = sample.meta | {"fiducial_only": True}

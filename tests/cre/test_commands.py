@@ -169,6 +169,8 @@ def test_nan_energies_stop_the_run(make_ntuple: MakeNtuple, project: Path, cre: 
     code, _, err = cre("run", project / "card.yaml")
     assert code == 2
     assert "3 of 3100 events have a NaN or infinite e_corr" in err
+    assert cre("status", project / "run")[0] == 2
+    assert cre("flux", project / "run/histograms.pkl", "-o", project / "flux")[0] == 2
     text = (project / "card.yaml").read_text()
     (project / "card.yaml").write_text(
         text.replace("max_nonfinite_fraction: 0.0", "max_nonfinite_fraction: 0.01")
@@ -250,7 +252,7 @@ def test_real_ntuples_without_a_record(make_ntuple: MakeNtuple, tmp_path: Path, 
     assert "livetime: 86400.0 s" in out
     code, out, err = cre(
         "manifest", electrons, "-o", tmp_path / "e.json", "--kind", "electron",
-        "--bgo-reconstruction", "new", "--generated", 1000, "--e-min-gev", 10, "--e-max-gev", 100,
+        "--bgo-reconstruction", "new", "--generated", 1000, "--e-min-gev", 10, "--e-max-gev", 100, "--weights", "none",
     )  # fmt: skip
     assert code == 0, err
     stored = json.loads((tmp_path / "e.json").read_text())

@@ -123,6 +123,30 @@ def test_livetime_from_a_csv(make_ntuple: MakeNtuple, tmp_path: Path) -> None:
         read_livetimes(tmp_path / "none.csv")
 
 
+def test_generated_events_are_shared_and_weights_must_be_said(make_ntuple: MakeNtuple) -> None:
+    paths = [str(make_ntuple("electron", seed=i, record=False)) for i in (1, 2, 3)]
+    total = Generated(events=1000, e_min_gev=50.0, e_max_gev=5000.0)
+    options = {"kind": "electron", "bgo_reconstruction": "new", "generated": total}
+    with pytest.raises(ManifestError, match="say with --weights"):
+        m.build(paths, **options)  # type: ignore[arg-type]
+    files = m.build(paths, weights="sampling", **options).files  # type: ignore[arg-type]
+    events = [f.generated.events for f in files if f.generated]
+    assert sum(events) == 1000
+    assert max(events) - min(events) <= 1
+    two = m.build(paths, weights="none", quarantine=[paths[0]], **options).files  # type: ignore[arg-type]
+    assert [f.generated.events for f in two if f.generated] == [500, 500]
+    assert {f.weights for f in two} == {"none"}
+    bare = str(make_ntuple("electron", seed=9, record=False, drop=("tt_evtPoid",)))
+    with pytest.raises(ManifestError, match="the branch must exist"):
+        m.build([bare], weights="sampling", **options)  # type: ignore[arg-type]
+
+
+def test_joining_respects_a_quarantine(make_ntuple: MakeNtuple) -> None:
+    path = str(make_ntuple("data"))
+    with pytest.raises(ManifestError, match="quarantined by another manifest"):
+        m.join([m.build([path]), m.build([path], quarantine=[path])])
+
+
 def test_files_without_events_count(make_ntuple: MakeNtuple) -> None:
     manifest = m.build([str(make_ntuple("data", n=0))])
     assert manifest.files[0].entries == 0

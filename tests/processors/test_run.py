@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from ntuples import toy_events
 
 from processors import run as r
-from processors.exceptions import MissingBranchError, SelectionError
+from processors.chain import make_cut
+from processors.exceptions import ManifestError, MissingBranchError, SelectionError
 from processors.manifest import FileEntry, build
 from processors.processor import CreProcessor, RunConfig, required_fields
-from processors.selections import make_cut
 from processors.spectrum import ELECTRON_2017, PROTON_2026
 from processors.weights import Generated, rate_weights
 
@@ -188,10 +188,57 @@ def test_missing_fields_are_found_before_the_run(make_ntuple: MakeNtuple) -> Non
     entries = build([str(make_ntuple("electron", drop=("tt_psdChargeX",)))]).files
     with pytest.raises(MissingBranchError, match=r"'psd_charge_x', which cut 'psd_charge' needs"):
         r.check_files(entries, config(entries))
-    needs = required_fields(config(entries), "electron")
+    needs = required_fields(config(entries), "electron", weighted=True)
     assert needs["e_true"] == "the weights of simulated events"
     assert "outside_saa" not in needs
-    assert "outside_saa" in required_fields(config(entries), "data")
+    assert "outside_saa" in required_fields(config(entries), "data", weighted=False)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_that_changed_since_the_manifest_stops_the_run(
+    files: list[FileEntry], make_ntuple: MakeNtuple, workers: int
+) -> None:
+    make_ntuple("data", n=300, seed=1)  # the same name and uuid, fewer events
+    with pytest.raises(
+        ManifestError, match=r"data_1\.root: not the file that the manifest describes"
+    ):
+        r.execute(r.plan(files, 10**6), config(files), workers=workers)
+
+
+def test_an_alias_file_that_changed_stops_the_run(make_ntuple: MakeNtuple, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    text = (Path(r.__file__).parent / "aliases/dmlntup.yaml").read_text()
+    mine.write_text(text)
+    entries = build([str(make_ntuple("data"))], aliases=str(mine)).files
+    r.check_files(entries, config(entries))
+    mine.write_text(text.replace("tt_bgoTotalEcorr_GeV", "tt_bgoTotalE_GeV"))
+    with pytest.raises(ManifestError, match="changed since the manifest"):
+        r.check_files(entries, config(entries))
+
+
+def test_weight_branches_that_are_no_importance_sampling_are_not_used(
+    make_ntuple: MakeNtuple,
+) -> None:
+    def spectrum(branches: dict[str, Any]) -> None:
+        branches["tt_evtPoid"] = (branches["tt_ekin"] * 1e-3) ** -2.0
+
+    paths = [
+        make_ntuple("electron", seed=2, name="a.root", record=False, change=spectrum),
+        make_ntuple("electron", seed=2, name="b.root", record=False, drop=("tt_evtPoid",)),
+    ]
+    generated = Generated(events=1_000_000, e_min_gev=50.0, e_max_gev=5000.0)
+    sums = []
+    for path in paths:
+        entries = build(
+            [str(path)],
+            kind="electron",
+            bgo_reconstruction="new",
+            generated=generated,
+            weights="none",
+        ).files
+        output = r.execute(r.plan(entries, 10**6), config(entries)).output
+        sums.append(output["hists"]["passed"]["electron", "fiducial", :].sum(flow=True).value)
+    assert sums[0] == sums[1] > 0
 
 
 def test_nonfinite_values_are_counted_and_not_filled(make_ntuple: MakeNtuple) -> None:

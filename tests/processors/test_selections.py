@@ -1,29 +1,9 @@
-"""Each cut at its border, and the chain against a slow evaluation."""
+"""Each cut at its border."""
 
-from typing import Any
-
-import awkward as ak
 import numpy as np
-import pytest
-from ntuples import dmlntup_branches, toy_events
 
 from processors import selections as s
-from processors.exceptions import SelectionError
-from processors.ntuple import FIELDS, Ntuple, load_aliases
-
-
-class Branches(dict[str, Any]):
-    @property
-    def fields(self) -> list[str]:
-        return list(self)
-
-    def __len__(self) -> int:
-        return len(next(iter(self.values())))
-
-
-def toy(n: int = 400, seed: int = 3) -> Ntuple:
-    branches = dmlntup_branches(toy_events(n, seed), kind="electron")
-    return Ntuple(Branches({k: ak.Array(v) for k, v in branches.items()}), load_aliases("dmlntup"))
+from processors.ntuple import FIELDS
 
 
 def test_cuts_read_known_fields_only() -> None:
@@ -96,12 +76,19 @@ def test_track_with_recovery() -> None:
     assert s.track(*args, recover_three=False).tolist() == [True] + [False] * 6
 
 
-def test_psd_match_and_charge() -> None:
+def test_psd_match_needs_a_hit_inside_the_psd() -> None:
     nan = np.nan
-    x = np.array([39.0, 41.0, 59.0, nan, nan])
-    y = np.array([99.0, 99.0, 99.0, nan, 50.0])
-    clusters = np.array([5, 5, 3, 5, 5])
-    assert s.psd_match(x, y, clusters, clusters).tolist() == [True, False, True, True, False]
+    x = np.array([39.0, 41.0, 59.0, nan, nan, nan])
+    y = np.array([99.0, 99.0, 99.0, nan, 50.0, nan])
+    clusters = np.array([5, 5, 3, 5, 5, 5])
+    zero = np.zeros(6)
+    at_x = np.array([0, 0, 0, 0, 0, 401.0])  # the last axis misses the PSD
+    passed = s.psd_match(x, y, clusters, clusters, zero, zero, at_x, zero)
+    assert passed.tolist() == [True, False, True, False, False, True]
+
+
+def test_psd_charge() -> None:
+    nan = np.nan
     qx = np.array([2.0, 2.7, 2.5, 7.9, 8.1, nan, 2.0])
     qy = np.array([2.0, 2.7, 7.6, nan, nan, nan, 7.9])
     expected = [True, False, False, True, False, True, True]
@@ -109,98 +96,14 @@ def test_psd_match_and_charge() -> None:
 
 
 def test_stk_charge() -> None:
-    x = np.array([1.0, 45.0, 30.0, np.nan])
-    y = np.array([1.0, 36.0, 26.0, np.nan])
-    assert s.stk_charge(x, y).tolist() == [True, False, False, True]
+    nan = np.nan
+    x = np.array([7.7, 45.0, 9.0, 11.0, 9.0, nan, 39.0])
+    y = np.array([7.7, 36.0, 26.0, 26.0, 24.0, nan, 40.0])
+    assert s.stk_charge(x, y).tolist() == [True, False, False, True, True, True, True]
 
 
-def chain() -> list[s.Cut]:
-    return [
-        s.make_cut("saa", {"kinds": ["data"]}),
-        s.make_cut("trigger"),
-        s.make_cut("energy_range", {"min_gev": 100}),
-        s.make_cut("max_layer_ratio", {"max_ratio": 0.17}),
-        s.make_cut("region"),
-        s.make_cut("psd_charge", {"max_one": 1.1, "max_sum": 2.2}),
-        s.make_cut("edge_from_image"),
-    ]
-
-
-@pytest.mark.parametrize("kind", ["data", "electron"])
-@pytest.mark.parametrize("region", ["fiducial", "topfiducial"])
-def test_chain_against_the_slow_way(kind: str, region: str) -> None:
-    events, cuts = toy(), chain()
-    result = s.evaluate(events, cuts, kind=kind, region=region)
-    masks = {}
-    for cut in cuts:
-        function = cut.function(region)
-        masks[cut.name] = (
-            function(*(events[f] for f in s.cut_fields(function)), **cut.values)
-            if kind in cut.kinds
-            else np.ones(len(events), bool)
-        )
-    together = np.all(list(masks.values()), axis=0)
-    np.testing.assert_array_equal(result.selected, together)
-    assert 0 < together.sum() < len(events)
-    for i, name in enumerate(masks):
-        before = np.all(list(masks.values())[: i + 1], axis=0)
-        others = np.all([m for n, m in masks.items() if n != name], axis=0)
-        np.testing.assert_array_equal(result.cumulative[name], before, err_msg=name)
-        np.testing.assert_array_equal(result.n_minus_1[name], others, err_msg=name)
-        np.testing.assert_array_equal(result.passed[name], masks[name] & result.evaluated[name])
-    assert result.evaluated["trigger"].all()
-    assert 0 < result.evaluated["edge_from_image"].sum() < len(events)
-
-
-def test_hits_are_not_read_without_survivors() -> None:
-    branches = dmlntup_branches(toy_events(50, 1), kind="electron")
-    branches["tt_bgoTotalEcorr_GeV"][:] = 1.0
-    branches["tt_selection_bits"][:] = 0
-    del branches["tt_BgoHit_Energy"]
-    ntuple = Ntuple(
-        Branches({k: ak.Array(v) for k, v in branches.items()}), load_aliases("dmlntup")
-    )
-    result = s.evaluate(ntuple, chain(), kind="electron", region="fiducial")
-    assert not result.selected.any()
-
-
-def test_empty_chunk() -> None:
-    empty = Ntuple(
-        Branches(
-            {k: ak.Array(v[:0]) for k, v in dmlntup_branches(toy_events(5, 1), kind="data").items()}
-        ),
-        load_aliases("dmlntup"),
-    )
-    assert s.evaluate(empty, chain(), kind="data", region="fiducial").selected.shape == (0,)
-
-
-@pytest.mark.parametrize(
-    ("name", "values", "complaint"),
-    [
-        ("speed", {}, "unknown cut 'speed'"),
-        ("max_rms", {"max_cm": 3}, "has no value 'max_cm'"),
-        ("max_rms", {"max_mm": "wide"}, "must be a number"),
-        ("track", {"recover_three": 1}, "must be a boolean"),
-        ("trigger", {"kinds": ["muon"]}, "muon"),
-    ],
-)
-def test_wrong_entries(name: str, values: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(SelectionError, match=complaint):
-        s.make_cut(name, values)
-
-
-def test_order_is_checked() -> None:
-    cut = s.make_cut
-    both = ["fiducial", "topfiducial"]
-    with pytest.raises(SelectionError, match="more than once"):
-        s.check_order([cut("region"), cut("trigger"), cut("trigger")], both)
-    with pytest.raises(SelectionError, match="needs the entry 'region'"):
-        s.check_order([cut("trigger")], both)
-    with pytest.raises(SelectionError, match="needs the entry 'region'"):
-        s.check_order([cut("fiducial_bit")], both)
-    s.check_order([cut("fiducial_bit")], ["fiducial"])
-    wrong = [cut("edge_from_image"), cut("region")]
-    with pytest.raises(SelectionError, match="'edge_from_image' reads the bar energies"):
-        s.check_order(wrong, both)
-    with pytest.raises(SelectionError, match="must come before"):
-        s.evaluate(toy(), wrong, kind="data", region="fiducial")
+def test_stk_core_lines() -> None:
+    # 50 GeV, 12 clusters: |-1693.3133 + 394.41844 * 12| = 3039.71; no line above 3 TeV
+    e = np.array([50.0, 50.0, 4000.0])
+    core = np.array([3039.0, 3040.0, 1e9])
+    assert s.stk_core(core, np.full(3, 12.0), e).tolist() == [True, False, True]

@@ -75,7 +75,7 @@ def test_zeta_of_the_geant4_events() -> None:
     """Percentiles stated with the reference events (1000 electrons of which these are 500)."""
     folder = resources.files("simulation") / "reference"
     with resources.as_file(folder / "electron.npz") as path, np.load(path) as events:
-        image = events["image_mev"].astype(np.float64)
+        image = 1e3 * events["image_gev"].astype(np.float64)
     image[image < 2.0] = 0.0
     fraction = image.sum(axis=2) / image.sum(axis=(1, 2))[:, None]
     values = showers.zeta(showers.layer_rms_mm(image), showers.f_last(fraction))
