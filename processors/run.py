@@ -19,7 +19,14 @@ from coffea.processor.executor import WorkItem
 from coffea.util import coffea_console
 from distributed import Client, LocalCluster, as_completed
 
-from processors.exceptions import CreError, ManifestError, MissingBranchError
+from processors.exceptions import (
+    AliasError,
+    CreError,
+    ManifestError,
+    MissingBranchError,
+    NtupleError,
+    SelectionError,
+)
 from processors.manifest import FileEntry
 from processors.ntuple import aliases_hash, load_aliases
 from processors.ntuplefile import is_url
@@ -139,7 +146,7 @@ def run_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
         The accumulator of :meth:`processors.processor.CreProcessor.process`.
 
     Raises:
-        ManifestError: If the file is not the one that the manifest describes.
+        NtupleError: If the file is not the one that the manifest describes.
     """
     check_identity(item)
     if item.entrystop == item.entrystart:  # coffea has no work for an empty chunk, the ledger does
@@ -162,7 +169,7 @@ def check_identity(item: WorkItem) -> None:
         item: A chunk of it, with the number of entries and bytes in its metadata.
 
     Raises:
-        ManifestError: If its identity, size or number of events differ.
+        NtupleError: If its identity, size or number of events differ.
     """
     path, meta = item.filename, item.usermeta or {}
     with uproot.open(path) as file:
@@ -172,7 +179,7 @@ def check_identity(item: WorkItem) -> None:
         same &= Path(path).stat().st_size == meta["size_bytes"]
     if not same:
         msg = f"{path}: not the file that the manifest describes; make the manifest anew"
-        raise ManifestError(msg)
+        raise NtupleError(msg)
 
 
 def _empty_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
@@ -203,7 +210,7 @@ def execute(
         The result, complete or not: compare ``planned`` and ``processed``.
 
     Raises:
-        CreError: Errors of the user (a wrong card or ntuple), which no second try mends.
+        CreError: Errors of the card or the aliases, which no second try mends.
     """
     done = _on_dask(items, config, workers) if workers > 1 else _in_process(items, config)
     output: Accumulator = {}
@@ -271,8 +278,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _user_error(error: BaseException) -> CreError | None:
-    """The user's error inside what coffea and Dask wrapped around it."""
-    return next((e for e in _chain(error) if isinstance(e, CreError)), None)
+    """An error of the card or the aliases, which no other chunk escapes, inside what wraps it."""
+    of_the_run = (AliasError, MissingBranchError, SelectionError)
+    return next((e for e in _chain(error) if isinstance(e, of_the_run)), None)
 
 
 def _reason(error: BaseException) -> str:
