@@ -10,7 +10,7 @@ __all__ = ["cutflow_table"]
 
 
 def cutflow_table(histogram: hist.Hist[Any], kind: str, region: str) -> list[dict[str, Any]]:
-    """Cut flow of one kind and region, summed over the energy bins.
+    """Cut flow of one kind and region, summed over energy.
 
     Args:
         histogram: The histogram ``cutflow`` (axes kind, region, cut, stat, energy).
@@ -20,10 +20,10 @@ def cutflow_table(histogram: hist.Hist[Any], kind: str, region: str) -> list[dic
     Returns:
         One row per cut in the order of the chain, with ``evaluated`` (events on which it was computed),
         ``passed`` (those that pass it), ``cumulative`` (pass it and all before) and ``n_minus_1`` (pass
-        all others). Events outside the energy bins are left out.
+        all others).
     """
     part: Any = histogram[{"kind": hist.loc(kind), "region": hist.loc(region)}]
-    sums = part.values().sum(axis=-1)
+    sums = part[{"energy": sum}].values()  # with the events outside the energy bins
     stats = [str(s) for s in part.axes["stat"]]
     return [
         {"cut": str(cut), **dict(zip(stats, map(float, row), strict=True))}

@@ -188,8 +188,8 @@ def flux_from_histograms(
         electrons_in_control: subtract electrons from the control region.
         index: spectral index of the reference energy.
         ul_level: confidence level of the upper limit.
-        e_min_gev: bins that start below fail; default ``meta["complete_above_gev"]``, the energy
-            from which skimmed data are complete.
+        e_min_gev: bins that start below fail, as do those below ``meta["complete_above_gev"]``, the
+            energy from which skimmed data are complete.
         e_max_gev: bins that end above fail. Bins beyond the generated electrons fail in any case.
         allow_incomplete: accept histograms marked incomplete (their livetime must be that of the
             files that were read); the table's metadata keeps ``complete: false``.
@@ -306,7 +306,7 @@ def _outside(
     e_max_gev: float | None,
 ) -> NDArray[np.bool_]:
     """Bins outside the wanted range, the complete data or the generated electrons."""
-    low = float(meta.get("complete_above_gev", 0.0)) if e_min_gev is None else e_min_gev
+    low = max(float(meta.get("complete_above_gev", 0.0)), e_min_gev or 0.0)
     high = np.inf if e_max_gev is None else e_max_gev
     slack = 1e-9  # edges are compared with themselves, written and read
     outside = (edges[:-1] < low * (1 - slack)) | (edges[1:] > high * (1 + slack))

@@ -107,7 +107,7 @@ def save(
     paths = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
     present = [path for path in paths if path.exists()]
     if present and not overwrite:
-        msg = f"{present[0]} exists: choose another name or allow overwriting"
+        msg = f"{present[0]} exists: choose another name or allow overwriting (--overwrite)"
         raise FileExistsError(msg)
     plain = _plain(dict(meta), "meta")
     records = {name: _record(name, h) for name, h in hists.items()}

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from processors.chain import Cut, check_order, make_cut
-from processors.exceptions import CreError, SelectionError
+from processors.exceptions import CreError, SelectionError, sentences
 from processors.manifest import FileEntry
 from processors.processor import MC_KINDS, RunConfig
 from processors.score import SCORES
@@ -145,10 +145,7 @@ def read_card(path: str | Path) -> Card:
         msg = f"card {str(path)!r} is no YAML: {err}"
         raise CardError(msg) from err
     except ValidationError as err:
-        lines = "\n  ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in err.errors()
-        )
-        msg = f"card {str(path)!r}:\n  {lines}"
+        msg = f"card {str(path)!r}:\n  {sentences(err)}"
         raise CardError(msg) from err
     folder = path.resolve().parent
     return card.model_copy(

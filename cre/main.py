@@ -7,11 +7,12 @@ import sys
 from collections.abc import Mapping
 
 import click
+from pydantic import ValidationError
 
 from analysis.exceptions import AnalysisError, IncompleteDataError
 from analysis.histformats import HistFileError, UnsafePickleError
 from cre.provenance import program
-from processors.exceptions import CreError
+from processors.exceptions import CreError, sentences
 
 __all__ = ["cli", "main"]
 
@@ -54,7 +55,7 @@ class _Lazy(click.Group):
 def cli() -> None:
     """From DAMPE ntuples to the cosmic-ray electron + positron flux.
 
-    Exit codes: 0 done, 1 error of the input or the call, 2 incomplete data, 3 fit not converged.
+    Exit codes: 0 done, 1 error of the input or the call, 2 incomplete data, 130 interrupted.
     """
 
 
@@ -68,7 +69,16 @@ def main() -> None:
     except click.Abort:
         print("interrupted", file=sys.stderr)  # noqa: T201
         code = 130
-    except (CreError, AnalysisError, HistFileError, UnsafePickleError, FileExistsError) as err:
+    except ValidationError as err:
+        print(f"error: {sentences(err)}", file=sys.stderr)  # noqa: T201
+        code = 1
+    except FileExistsError as err:
+        print(f"error: {err}", file=sys.stderr)  # noqa: T201
+        code = 1
+    except OSError as err:
+        print(f"error: {err.filename or ''}: {err.strerror or err}", file=sys.stderr)  # noqa: T201
+        code = 1
+    except (CreError, AnalysisError, HistFileError, UnsafePickleError) as err:
         print(f"error: {err}", file=sys.stderr)  # noqa: T201
         code = 2 if isinstance(err, IncompleteDataError) else getattr(err, "exit_code", 1)
     sys.exit(code if isinstance(code, int) else 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 __all__ = [
     "AliasError",
     "CreError",
@@ -11,6 +13,7 @@ __all__ = [
     "NonFiniteError",
     "NtupleError",
     "SelectionError",
+    "sentences",
 ]
 
 
@@ -48,3 +51,10 @@ class IncompleteError(CreError):
 
 class NonFiniteError(IncompleteError):
     """More events than allowed carry NaN or infinite values."""
+
+
+def sentences(error: ValidationError) -> str:
+    """What is wrong with a file that the user wrote, one line per entry."""
+    return "\n  ".join(
+        f"{'.'.join(map(str, e['loc'])) or 'content'}: {e['msg']}" for e in error.errors()
+    )

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from processors.exceptions import ManifestError, NtupleError
+from processors.exceptions import ManifestError, NtupleError, sentences
 
 __all__ = ["Run", "check_runs", "read_livetimes", "runs_of_file"]
 
@@ -53,7 +53,7 @@ def read_livetimes(path: str | Path) -> dict[str, list[Run]]:
         msg = f"livetime file {str(path)!r} cannot be read ({err.strerror})"
         raise ManifestError(msg) from err
     except ValidationError as err:
-        msg = f"livetime file {str(path)!r}, line {line}: {err}"
+        msg = f"livetime file {str(path)!r}, line {line}: {sentences(err)}"
         raise ManifestError(msg) from err
     return records
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from processors.exceptions import ManifestError, NtupleError
+from processors.exceptions import ManifestError, NtupleError, sentences
 from processors.livetime import Run, check_runs, runs_of_file
 from processors.ntuple import FIELDS, Aliases, aliases_hash, load_aliases, shipped_aliases
 from processors.ntuplefile import is_url, look
@@ -119,7 +119,7 @@ def read(path: str | Path) -> Manifest:
         )
         raise ManifestError(msg) from err
     except ValidationError as err:
-        msg = f"manifest {str(path)!r} is malformed: {err}"
+        msg = f"manifest {str(path)!r} is malformed:\n  {sentences(err)}"
         raise ManifestError(msg) from err
     folder = path.resolve().parent
     files = [f.model_copy(update={"path": _resolve(f.path, folder)}) for f in manifest.files]
@@ -154,6 +154,7 @@ def describe_file(
     generated: Generated | None = None,
     weights: Literal["sampling", "none"] | None = None,
     livetimes: Mapping[str, Sequence[Run]] | None = None,
+    complete_above_gev: float = 0.0,
 ) -> FileEntry:
     """Open one file and describe it.
 
@@ -170,6 +171,7 @@ def describe_file(
         weights: ``sampling`` if the weight branch of Monte Carlo holds importance-sampling weights only,
             ``none`` if it holds anything else (a target spectrum, a stitching factor) or is missing.
         livetimes: Livetime records by file name, for data.
+        complete_above_gev: Corrected energy from which a skimmed file misses no event, if not stored.
 
     Returns:
         The entry, with an absolute path for local files.
@@ -200,6 +202,9 @@ def describe_file(
         runs = runs_of_file(path, stored, livetimes or {})
         check_runs(path, runs, content.run_numbers)
     elif "generated" in stored:
+        if generated is not None:
+            msg = f"{path}: says itself how it was generated; leave out --generated"
+            raise NtupleError(msg)
         generated, weights = Generated.model_validate(stored["generated"]), "sampling"
     elif generated is None:
         msg = f"{path}: the number and energies of the generated events are not known; give --generated"
@@ -227,7 +232,9 @@ def describe_file(
         runs=runs,
         generated=generated if sample != "data" else None,
         weights=weights,
-        complete_above_gev=stored.get("skim", {}).get("complete_above_ecorr_gev", 0.0),
+        complete_above_gev=stored.get("skim", {}).get(
+            "complete_above_ecorr_gev", complete_above_gev
+        ),
         fiducial_only=stored.get("skim", {}).get("fiducial_only", False),
         injected=stored.get("injected") or {},
         metadata={k: stored[k] for k in ("generator", "seed", "spectrum") if k in stored},
@@ -268,6 +275,7 @@ def build(
     generated: Generated | None = None,
     weights: Literal["sampling", "none"] | None = None,
     livetimes: Mapping[str, Sequence[Run]] | None = None,
+    complete_above_gev: float = 0.0,
 ) -> Manifest:
     """Describe files and refuse what would bias a flux.
 
@@ -280,6 +288,7 @@ def build(
         generated: See :func:`describe_file`; the primaries of all files together, which share them evenly.
         weights: See :func:`describe_file`.
         livetimes: See :func:`describe_file`.
+        complete_above_gev: See :func:`describe_file`.
 
     Returns:
         The manifest, with files in the order given.
@@ -311,6 +320,7 @@ def build(
                 generated=None if path in aside else next(shares),
                 weights=weights,
                 livetimes=livetimes,
+                complete_above_gev=complete_above_gev,
             )
         except NtupleError as err:
             if path in aside:

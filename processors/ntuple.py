@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from processors import showers
-from processors.exceptions import AliasError, MissingBranchError, NtupleError
+from processors.exceptions import AliasError, MissingBranchError, NtupleError, sentences
 from processors.geometry import N_BARS, N_LAYERS, bar_of_id, layer_of_id
 
 __all__ = [
@@ -214,8 +214,11 @@ def load_aliases(name_or_path: str | Path) -> Aliases:
             raise AliasError(msg) from err
     try:
         return Aliases.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, ValidationError) as err:
+    except yaml.YAMLError as err:
         msg = f"alias file {str(name_or_path)!r} is malformed: {err}"
+        raise AliasError(msg) from err
+    except ValidationError as err:
+        msg = f"alias file {str(name_or_path)!r} is malformed:\n  {sentences(err)}"
         raise AliasError(msg) from err
 
 

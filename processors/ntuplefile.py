@@ -77,6 +77,9 @@ def look(path: str, aliases: Aliases) -> Content:
 
 
 def _read(path: str, aliases: Aliases) -> tuple[Content | None, list[str]]:
+    if not is_url(path) and Path(path).stat().st_size == 0:
+        msg = "the file is empty"
+        raise EOFError(msg)
     with uproot.open(path) as file:
         if not is_url(path) and Path(path).stat().st_size < int(file.file.fEND):
             msg = f"truncated: the file should have {int(file.file.fEND)} bytes"
@@ -84,6 +87,11 @@ def _read(path: str, aliases: Aliases) -> tuple[Content | None, list[str]]:
         if aliases.tree not in file:
             return None, sorted(file.keys(cycle=False))
         tree = file[aliases.tree]
+        if not isinstance(tree, uproot.TTree):
+            msg = (
+                f"{aliases.tree} is a {type(tree).__name__}, a TTree is needed (in uproot: mktree)"
+            )
+            raise TypeError(msg)
         branches = frozenset(tree.keys(recursive=False))
         run_numbers: tuple[int, ...] = ()
         if tree.num_entries and not aliases.missing_branches("run", set(branches)):

@@ -73,13 +73,15 @@ def check_files(files: Sequence[FileEntry], config: RunConfig) -> None:
             msg = f"alias file {f.aliases!r} changed since the manifest was made; make the manifest anew"
             raise ManifestError(msg)
         needs = required_fields(config, f.kind, weighted=f.weights == "sampling")
-        for name, user in needs.items():
-            if name not in f.fields:
-                msg = (
-                    f"{f.path}: no branch for field {name!r}, which {user} needs; "
-                    "drop that from the card or mend the alias file ('cre inspect' shows the fields)"
-                )
-                raise MissingBranchError(msg)
+        lacking = [
+            f"{name!r}, which {user} needs" for name, user in needs.items() if name not in f.fields
+        ]
+        if lacking:
+            msg = (
+                f"{f.path}: no branch for field {'; '.join(lacking)}. "
+                "Drop that from the card or mend the alias file ('cre inspect' shows the fields)"
+            )
+            raise MissingBranchError(msg)
 
 
 def plan(files: Sequence[FileEntry], chunk_size: int) -> list[WorkItem]:

@@ -214,7 +214,7 @@ def simulate(
     paths = [Path(folder) / f"{prefix}_{i:03d}.root" for i in range(blocks[-1].file + 1)]
     existing = [str(p) for p in paths if p.exists()]
     if existing and not overwrite:
-        msg = f"{', '.join(existing)} exists already; remove it or allow overwriting"
+        msg = f"{', '.join(existing)} exists already; remove it or allow overwriting (--overwrite)"
         raise FileExistsError(msg)
     Path(folder).mkdir(parents=True, exist_ok=True)
     if progress is not None:

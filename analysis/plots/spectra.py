@@ -215,7 +215,7 @@ def _vertical_range(ax: Axes, heights: FloatArray, limits: FloatArray) -> None:
         positive = limits[np.isfinite(limits)]
     highest = float(positive.max())
     if np.isfinite(limits).any():
-        highest = max(highest, min(float(np.nanmax(limits)), 15.0 * highest))
+        highest = max(highest, min(float(np.nanmax(limits)), 4.0 * highest))
     ax.set_ylim(0.4 * float(positive.min()), 2.2 * highest)
 
 

@@ -112,7 +112,7 @@ def page(
     paths = [base.with_name(base.name + suffix) for suffix in (".png", ".pdf")]
     for path in paths:
         if path.exists() and not overwrite:
-            msg = f"{path} exists: choose another name or allow overwriting"
+            msg = f"{path} exists: choose another name or allow overwriting (--overwrite)"
             raise FileExistsError(msg)
     with mpl.rc_context(_RC):
         figure = Figure(figsize=size, layout="constrained")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from analysis.exceptions import IncompleteDataError
 from analysis.flux import flux_from_histograms
 from analysis.fluxtable import FluxTable, write_flux_table
 from analysis.histfile import load
@@ -56,6 +57,7 @@ def command(
         "e_max_gev": e_max_gev,
         "index": index,
     }
+    output.parent.mkdir(parents=True, exist_ok=True)
     with record(
         output.with_name(output.name + ".provenance.json"), "flux", {"file": histograms, **options}
     ) as entry:
@@ -71,6 +73,9 @@ def command(
         entry.wrote(paths)
     click.echo(summary(table))
     click.echo(f"wrote {output}{{{','.join(SUFFIXES)}}}")
+    if not table.success.any():
+        msg = "no bin has a flux; the reasons stand in the table's metadata"
+        raise IncompleteDataError(msg)
 
 
 def summary(table: FluxTable) -> str:

@@ -31,6 +31,9 @@ from processors.weights import Generated
     help="MC weight branch: importance sampling, or not to be used. If not stored.",
 )
 @click.option("--livetime", type=click.Path(path_type=Path), help="CSV of runs and livetimes.")
+@click.option(
+    "--complete-above-gev", type=float, default=0.0, help="Skimmed files: complete from here."
+)
 @click.option("--join", "joining", is_flag=True, help="FILES are manifests: put them together.")
 @click.option("--overwrite", is_flag=True, help="Replace the output.")
 def command(
@@ -46,6 +49,7 @@ def command(
     index: float,
     weights: Literal["sampling", "none"] | None,
     livetime: Path | None,
+    complete_above_gev: float,
     joining: bool,
     overwrite: bool,
 ) -> None:
@@ -71,6 +75,7 @@ def command(
             generated=sample,
             weights=weights,
             livetimes=read_livetimes(livetime) if livetime else None,
+            complete_above_gev=complete_above_gev,
         )
     write_json(
         output,

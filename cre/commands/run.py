@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,8 +64,14 @@ def command(card: Path, workers: int, output: Path | None, overwrite: bool, dry_
         entry.read(card)
         entry.read(resolved.manifest)
         entry.notes["card"] = resolved.as_dict()
+        entry.inputs += [{"path": f.path, "uuid": f.uuid, "sha256": f.sha256} for f in files]
+        entry.notes["quarantined"] = [q.model_dump() for q in manifest.quarantined]
+        for (
+            old
+        ) in existing:  # an interrupted run must not pass off the histograms of an earlier one
+            old.unlink()
         state = folder / "status.json"
-        write_json(state, {"planned": len(items), "events": total, "state": "running"})
+        write_json(state, _running(0, len(items), f"0 of {total}"))
         with progress("run", total) as advance:
             result = execute(
                 items, config, workers=workers, progress=_told(advance, state, len(items), total)
@@ -97,6 +105,18 @@ def command(card: Path, workers: int, output: Path | None, overwrite: bool, dry_
     click.echo(f"wrote {stem}{{{','.join(SUFFIXES)}}}; livetime {meta['livetime_s']:.1f} s")
 
 
+def _running(processed: int, planned: int, events: str) -> dict[str, Any]:
+    """State of a run under way; with the process, so that ``cre status`` can tell a dead one."""
+    return {
+        "state": "running",
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "planned": planned,
+        "processed": processed,
+        "events": events,
+    }
+
+
 def _told(
     advance: Callable[[float], None], state: Path, planned: int, total: int
 ) -> Callable[[int], None]:
@@ -109,15 +129,7 @@ def _told(
         advance(amount)
         if time.monotonic() - told > 2:
             told = time.monotonic()
-            write_json(
-                state,
-                {
-                    "state": "running",
-                    "planned": planned,
-                    "processed": chunks,
-                    "events": f"{events} of {total}",
-                },
-            )
+            write_json(state, _running(chunks, planned, f"{events} of {total}"))
 
     return tell
 

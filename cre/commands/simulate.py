@@ -86,14 +86,14 @@ def command(
             first_run=first_run,
         )
     except ValueError as err:
-        raise CreError(str(err)) from err
-    with progress(f"simulate {kind}", 1.0, "of the sample") as advance:
+        raise CreError(str(err).split(": Sample(", maxsplit=1)[0]) from err
+    with progress(f"simulate {kind}", 100.0, "%") as advance:
         seen = 0.0
 
         def told(done: int, total: int) -> None:
             nonlocal seen
-            advance(done / total - seen)
-            seen = done / total
+            advance(100 * done / total - seen)
+            seen = 100 * done / total
 
         paths = simulate(sample, output, workers=workers, overwrite=overwrite, progress=told)
     for path in paths:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,6 +24,8 @@ def command(folder: Path, as_json: bool) -> None:
     except (OSError, json.JSONDecodeError) as err:
         msg = f"{path} cannot be read: is {folder} the output folder of a run?"
         raise CreError(msg) from err
+    if state["state"] == "running" and not _alive(state):
+        state["state"] = "interrupted"
     if as_json:
         click.echo(json.dumps(state, indent=1))
     else:
@@ -37,6 +42,22 @@ def command(folder: Path, as_json: bool) -> None:
         lines = "\n  ".join(f"{name}: {why}" for name, why in missing.items())
         msg = f"{len(missing)} chunks are missing:\n  {lines}"
         raise IncompleteError(msg)
+    if state["state"] == "interrupted":
+        msg = "the process of this run is gone; start it again with --overwrite"
+        raise IncompleteError(msg)
     if state["state"] == "incomplete":
         msg = "too many NaN or infinite values; the run's message said how many are allowed"
         raise IncompleteError(msg)
+
+
+def _alive(state: dict[str, Any]) -> bool:
+    """Whether the process of a run still exists; on another host nobody can tell, so yes."""
+    if state.get("host") != socket.gethostname():
+        return True
+    try:
+        os.kill(int(state["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -15,7 +15,7 @@ def test_rows_in_the_order_of_the_chain() -> None:
         storage=hist.storage.Weight(),
     )
     for cut, stat, energies in (
-        ("trigger", "evaluated", [20.0, 200.0, 300.0, 5000.0]),  # the last lies outside the bins
+        ("trigger", "evaluated", [20.0, 200.0, 300.0, 5000.0]),  # the last lies above the bins
         ("trigger", "passed", [20.0, 200.0]),
         ("trigger", "cumulative", [20.0, 200.0]),
         ("edge", "n_minus_1", [200.0]),
@@ -24,7 +24,7 @@ def test_rows_in_the_order_of_the_chain() -> None:
     h.fill("electron", "fiducial", "edge", "passed", [20.0])
     first, second = cutflow_table(h, "data", "fiducial")
     assert first == {
-        "cut": "trigger", "evaluated": 3.0, "passed": 2.0, "cumulative": 2.0, "n_minus_1": 0.0,
+        "cut": "trigger", "evaluated": 4.0, "passed": 2.0, "cumulative": 2.0, "n_minus_1": 0.0,
     }  # fmt: skip
     assert second["cut"] == "edge"
     assert second["n_minus_1"] == 1.0

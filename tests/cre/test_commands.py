@@ -1,6 +1,9 @@
 """The commands as a user calls them: products, messages, exit codes; nothing overwritten or lost."""
 
 import json
+import os
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uproot
 import yaml
 
 from analysis.fluxtable import read_flux_table
@@ -78,7 +82,7 @@ def test_chain_from_manifest_to_figures(project: Path, cre: Cre) -> None:
             np.testing.assert_array_equal(h.values(), other.hists[name].values())
     record = json.loads((project / "run/provenance.json").read_text())
     assert record["exit_code"] == 0
-    assert record["cutflow"]["data/fiducial"][0]["evaluated"] > 0
+    assert record["cutflow"]["data/fiducial"][0]["evaluated"] == 2000
     assert {Path(o["path"]).name for o in record["outputs"]} == {
         "histograms.pkl", "histograms.json.gz", "histograms.root",
     }  # fmt: skip
@@ -177,6 +181,58 @@ def test_nan_energies_stop_the_run(make_ntuple: MakeNtuple, project: Path, cre: 
     )
     code, _, err = cre("run", project / "card.yaml", "--overwrite")
     assert code == 0, err
+
+
+def test_a_dead_run_is_told_from_a_running_one(project: Path, cre: Cre) -> None:
+    folder = project / "run"
+    folder.mkdir()
+    state = {"state": "running", "pid": os.getpid(), "host": socket.gethostname(), "planned": 3}
+    (folder / "status.json").write_text(json.dumps(state | {"processed": 1, "events": "1 of 3"}))
+    assert cre("status", folder)[0] == 0
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], check=True, stdout=-1
+    )
+    (folder / "status.json").write_text(
+        json.dumps(state | {"pid": int(dead.stdout), "processed": 1, "events": "1 of 3"})
+    )
+    code, out, err = cre("status", folder)
+    assert code == 2
+    assert "interrupted" in out
+    assert "start it again" in err
+
+
+def test_sentences_for_what_cannot_be_opened(
+    project: Path, cre: Cre, tmp_path: Path, make_ntuple: MakeNtuple
+) -> None:
+    assert cre("run", project / "card.yaml")[0] == 0
+    histograms = project / "run/histograms.pkl"
+    code, _, err = cre("plot", histograms, "--flux", tmp_path / "none.ecsv", "-o", tmp_path / "f")
+    assert code == 1
+    assert "none.ecsv" in err
+    assert cre("flux", histograms, "-o", tmp_path / "new/folder/flux")[0] == 0
+    code, _, err = cre("flux", histograms, "-o", tmp_path / "empty", "--e-min-gev", 9000)
+    assert code == 2
+    assert "no bin has a flux" in err
+    bare = make_ntuple("electron", record=False, name="bare.root")
+    code, _, err = cre(
+        "manifest",
+        bare,
+        "-o",
+        tmp_path / "m.json",
+        "--generated",
+        5,
+        "--e-min-gev",
+        9,
+        "--e-max-gev",
+        1,
+    )
+    assert code == 1
+    assert "must be above e_min_gev" in err
+    (tmp_path / "nothing.root").touch()
+    assert "the file is empty" in cre("inspect", tmp_path / "nothing.root")[2]
+    with uproot.recreate(tmp_path / "rntuple.root") as file:
+        file.mkrntuple("DmlNtup", {"x": np.arange(3.0)})
+    assert "a TTree is needed" in cre("inspect", tmp_path / "rntuple.root")[2]
 
 
 def test_dry_run_reads_nothing(project: Path, cre: Cre) -> None:
@@ -321,6 +377,8 @@ def test_cards_that_cannot_be_read(tmp_path: Path, cre: Cre) -> None:
 
 
 def test_shipped_card_says_what_it_means() -> None:
+    other = cards.read_card(ROOT / "cre/cards/perugia.yaml")
+    assert other.cuts[-1].name == "edge_from_image"
     card = cards.read_card(ROOT / "cre/cards/fiducial.yaml")
     assert 10**-card.score.cut == pytest.approx(8.5, rel=2e-3)
     assert 10 ** -card.score.control[1] == pytest.approx(20, rel=5e-3)
