@@ -18,7 +18,7 @@ ELECTRON = (
     "--outside-share 0.2 --seed 2"
 )
 PROTON = "--kind proton --min-deposit-gev 80 --triggered-only --outside-share 0.2 --tail-sampling --seed 3"
-LIVETIME_S = 500_000.0
+LIVETIME_S = 400_000.0
 ELECTRONS_THROWN = 10_000_000
 #: Lowest and highest energy and primaries thrown: fewer where showers are large and protons are rare.
 PROTONS_THROWN = (
