@@ -68,10 +68,11 @@ def check_files(files: Sequence[FileEntry], config: RunConfig) -> None:
         MissingBranchError: With the file, the field and what needs it.
         ManifestError: If an alias file changed since the manifest was made.
     """
-    for f in files:
-        if aliases_hash(load_aliases(f.aliases)) != f.aliases_sha256:
-            msg = f"alias file {f.aliases!r} changed since the manifest was made; make the manifest anew"
+    for name, digest in {(f.aliases, f.aliases_sha256) for f in files}:
+        if aliases_hash(load_aliases(name)) != digest:
+            msg = f"alias file {name!r} changed since the manifest was made; make the manifest anew"
             raise ManifestError(msg)
+    for f in files:
         needs = required_fields(config, f.kind, weighted=f.weights == "sampling")
         lacking = [
             f"{name!r}, which {user} needs" for name, user in needs.items() if name not in f.fields

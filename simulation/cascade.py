@@ -338,35 +338,13 @@ def _protons(  # noqa: PLR0912, PLR0915  (one loop over one event's fate)
         smooth[:] = 0.0
         spots[:] = 0.0
         lay_hadrons(spots, tracks, stars, counts, had, em, state)
-        upper = (
-            smooth,
-            spots,
-            work,
-            photons,
-            counts,
-            energy[i],
-            -1.0e9,
-            DEEPEST_START_MM,
-            em,
-            state,
-        )
-        lay_photons(*upper)
+        e = energy[i]
+        top, split, bottom = -1.0e9, DEEPEST_START_MM, 1.0e9
+        lay_photons(smooth, spots, work, photons, counts, e, top, split, em, state)
         if triggered and hopeless(smooth, spots):
             weight[i] = 0.0
             continue
-        lower = (
-            smooth,
-            spots,
-            work,
-            photons,
-            counts,
-            energy[i],
-            DEEPEST_START_MM,
-            1.0e9,
-            em,
-            state,
-        )
-        lay_photons(*lower)
+        lay_photons(smooth, spots, work, photons, counts, e, split, bottom, em, state)
         _grain(smooth, em.grain_gev, state)
         smooth += spots
         total = _store(smooth, energy[i], bgo[i])

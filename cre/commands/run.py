@@ -66,9 +66,8 @@ def command(card: Path, workers: int, output: Path | None, overwrite: bool, dry_
         entry.notes["card"] = resolved.as_dict()
         entry.inputs += [{"path": f.path, "uuid": f.uuid, "sha256": f.sha256} for f in files]
         entry.notes["quarantined"] = [q.model_dump() for q in manifest.quarantined]
-        for (
-            old
-        ) in existing:  # an interrupted run must not pass off the histograms of an earlier one
+        # an interrupted run must not pass off the histograms of an earlier one as its own
+        for old in existing:
             old.unlink()
         state = folder / "status.json"
         write_json(state, _running(0, len(items), f"0 of {total}"))
