@@ -22,6 +22,7 @@ __all__ = [
     "LAYER_Z_MM",
     "N_BARS",
     "N_LAYERS",
+    "N_STK_LAYERS",
     "PSD_BOTTOM_MM",
     "PSD_TOP_MM",
     "bar_of_id",
@@ -48,6 +49,8 @@ BGO_TOP_MM = 46.0
 BGO_BOTTOM_MM = 448.0
 BGO_HALF_WIDTH_MM = 301.25
 FIDUCIAL_HALF_WIDTH_MM = 280.0
+#: Six planes of the STK with an x and a y layer each.
+N_STK_LAYERS = 12
 #: Outer sublayers of the plastic scintillator detector (half width 410 mm).
 PSD_TOP_MM = -324.7
 PSD_BOTTOM_MM = -284.5

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from processors import showers
 from processors.exceptions import AliasError, MissingBranchError, NtupleError, sentences
-from processors.geometry import N_BARS, N_LAYERS, bar_of_id, layer_of_id
+from processors.geometry import N_BARS, N_LAYERS, N_STK_LAYERS, bar_of_id, layer_of_id
 
 __all__ = [
     "FIELDS",
@@ -36,7 +36,9 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
-Shape = Literal["event", "layer", "image"]
+Shape = Literal["event", "layer", "stk", "image"]
+#: Number of branches behind a pattern "{layer}".
+DEPTH: Mapping[Shape, int] = {"layer": N_LAYERS, "stk": N_STK_LAYERS}
 
 #: Factor from a unit to the canonical unit of the same dimension (GeV, mm, degree, s).
 UNIT_FACTORS: Mapping[str, tuple[str, float]] = {
@@ -58,7 +60,7 @@ class FieldInfo:
     """What a canonical field is.
 
     Attributes:
-        shape: ``event`` (n,), ``layer`` (n, 14) or ``image`` (n, 14, 22).
+        shape: ``event`` (n,), ``layer`` (n, 14), ``stk`` (n, 12) or ``image`` (n, 14, 22).
         unit: Canonical unit, empty for numbers without one.
         text: One line for reports.
         boolean: True for flags.
@@ -87,6 +89,10 @@ FIELDS: Mapping[str, FieldInfo] = {
     "image": FieldInfo("image", "GeV", "bar energies"),
     "stk_ecore": FieldInfo("event", "", "STK energy within one Molière radius of the track (ADC)"),
     "stk_n_clusters": FieldInfo("event", "", "STK clusters within one Molière radius of the track"),
+    "stk_plane_energy": FieldInfo(
+        "stk", "", "energy near the track in the STK layers x0, y0 … x5, y5, from the top (ADC)"
+    ),
+    "stk_plane_clusters": FieldInfo("stk", "", "clusters near the track in the same 12 STK layers"),
     "track_clusters_x": FieldInfo("event", "", "x clusters on the track"),
     "track_clusters_y": FieldInfo("event", "", "y clusters on the track"),
     "track_holes_x": FieldInfo("event", "", "x planes without a cluster on the track"),
@@ -142,8 +148,8 @@ class FieldAlias(_Strict):
         """Branch names that hold the field."""
         if self.branch is None:
             return [str(self.bar_id), str(self.energy)]
-        if shape == "layer" and "{layer}" in self.branch:
-            return [self.branch.format(layer=i) for i in range(N_LAYERS)]
+        if shape in DEPTH and "{layer}" in self.branch:
+            return [self.branch.format(layer=i) for i in range(DEPTH[shape])]
         return [self.branch]
 
 
@@ -243,8 +249,8 @@ class Events(Protocol):
 class Ntuple:
     """Canonical fields of one chunk of events, read lazily and kept.
 
-    ``ntuple["e_corr"]`` has shape (n,), layer fields (n, 14), ``image`` (n, 14, 22), in GeV, mm, degrees.
-    Sentinels become NaN in event fields and 0 in layer fields and images.
+    ``ntuple["e_corr"]`` has shape (n,), layer fields (n, 14), fields of the STK layers (n, 12), ``image``
+    (n, 14, 22), in GeV, mm, degrees. Sentinels become NaN in event fields and 0 in all others.
 
     Args:
         events: Events in coffea's virtual mode (or any mapping of branches with ``fields``).
@@ -302,7 +308,7 @@ class Ntuple:
         if alias.byte:  # a char above 127 must not turn negative
             columns = [c.view(np.uint8) if c.dtype.itemsize == 1 else c for c in columns]
         values = np.stack(columns, axis=1) if len(columns) > 1 else columns[0]
-        expected = (len(self), N_LAYERS) if info.shape == "layer" else (len(self),)
+        expected = (len(self), DEPTH[info.shape]) if info.shape in DEPTH else (len(self),)
         if values.shape != expected:
             msg = (
                 f"branch {branches[0]!r} has shape {values.shape}, field {field!r} needs {expected}"

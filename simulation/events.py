@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from processors.geometry import N_BARS, N_LAYERS, global_bar_id
+from processors.geometry import N_BARS, N_LAYERS, N_STK_LAYERS, global_bar_id
 from processors.showers import f_last, zeta
 from simulation.cascade import electron_showers, proton_showers
 from simulation.difference import apply_difference
@@ -113,7 +113,16 @@ def detect(primaries: Primaries, detector: Detector, rng: np.random.Generator) -
     kept, bar_mev, triggered = alive[above], bar_mev[above], triggered[above]
     result = reconstruct(bar_mev, detector.reconstruction)
     position, direction = rays.position_mm[kept], rays.direction[kept]
-    track = tracks(position, direction, energy[kept], result.axis, bar_mev[:, 0].sum(axis=1), rng)
+    track = tracks(
+        primaries.species,
+        position,
+        direction,
+        energy[kept],
+        result.axis,
+        deposits.psd_mip[kept].mean(axis=1),
+        deposits.first_z_mm[kept],
+        rng,
+    )
     plastic = psd(position, direction, deposits.psd_mip[kept], rng)
     selection, decision = selection_words(
         result.axis, bar_mev, track, triggered, primaries.outside_saa[kept]
@@ -123,8 +132,10 @@ def detect(primaries: Primaries, detector: Detector, rng: np.random.Generator) -
     fired = flat > 0
     columns: Columns = {
         **_shower_columns(result, primaries.species, difference=detector.difference),
-        "tt_stkEcore1Rm_trk": track.core_adc,
-        "tt_nStkClu_trk": track.core_clusters,
+        "tt_stkEcore1Rm_trk": track.plane_adc.sum(axis=1),
+        "tt_nStkClu_trk": track.plane_clusters.sum(axis=1),
+        **{f"tt_stkPlaneEcore{i}": track.plane_adc[:, i] for i in range(N_STK_LAYERS)},
+        **{f"tt_stkPlaneNClu{i}": track.plane_clusters[:, i] for i in range(N_STK_LAYERS)},
         "tt_stkTrackNClusX": track.clusters_x,
         "tt_stkTrackNClusY": track.clusters_y,
         "tt_stkTrackNHoleX": track.holes_x,

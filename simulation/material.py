@@ -23,6 +23,7 @@ __all__ = [
     "block_path",
     "deposit",
     "deviate",
+    "upstream_depths",
     "upstream_sheets",
 ]
 
@@ -53,6 +54,19 @@ def upstream_sheets(
             if abs(x + ux * step) < half and abs(y + uy * step) < half:
                 total += _SHEET_X0[k] / uz
     return total
+
+
+def upstream_depths(z_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Radiation lengths of the sheets at or above some depths, along a vertical line inside all of them.
+
+    Args:
+        z_mm: Depths, shape (k,).
+
+    Returns:
+        Shape (k,). A plane of the STK lies within 15 mm of its sheet, which counts as above it.
+    """
+    above = np.asarray(z_mm, np.float64)[:, None] + 15.0 >= _SHEET_Z_MM
+    return np.asarray((above * _SHEET_X0).sum(axis=1), np.float64)
 
 
 @compiled

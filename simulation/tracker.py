@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from processors.geometry import (
 from processors.showers import edge_bars_clear
 from simulation.electronics import MIP_MEV
 from simulation.reconstruction import Axis
+from simulation.stkplanes import CLUSTER_ADC, STK_PLANE_Z_MM, landau, plane_signals
 
 __all__ = ["MISSING", "Psd", "Tracks", "high_energy_trigger", "psd", "selection_words", "tracks"]
 
@@ -32,7 +34,6 @@ IntArray = npt.NDArray[np.int32]
 #: Written where there is no track or no hit.
 MISSING = -999.0
 
-STK_PLANE_Z_MM = np.linspace(-210.0, -42.0, 6)
 STK_HALF_WIDTH_MM = 400.0
 #: Middle of the two PSD views.
 PSD_Z_MM = {"y": -317.7, "x": -291.5}
@@ -47,8 +48,8 @@ _CLUSTER_EFFICIENCY = 0.988
 _WRONG_TRACK = 0.02
 #: Angular error of a true track, degrees at 100 GeV in each view, and its floor.
 _TRACK_ANGLE_DEG, _TRACK_ANGLE_FLOOR_DEG = 0.2, 0.05
-#: Mean signal of one particle in an STK cluster, ADC.
-_CLUSTER_ADC = 60.0
+#: Share of first planes with a signal of several particles (nuclear interactions, delta rays).
+_EARLY_EXTRA = 0.004
 _TRIGGER_EFFICIENCY = 0.998
 #: Thresholds of the high-energy trigger in MIPs on the leading bar of layers 0 to 3.
 _TRIGGER_MIP = np.array([10.0, 10.0, 10.0, 2.0])
@@ -68,8 +69,9 @@ class Tracks:
         holes_y: In y.
         distance_mm: Distance from the BGO axis at the top of the BGO.
         angle_deg: Angle to the BGO axis.
-        core_adc: Energy of the clusters within one Moliere radius; 0 without a track.
-        core_clusters: Their number; 0 without a track.
+        plane_adc: Energy of the clusters within one Moliere radius in the layers x0, y0 ... x5, y5, shape
+            (n, 12); 0 without a track.
+        plane_clusters: Their number, shape (n, 12); 0 without a track.
         charge_x: sqrt(ADC cos) in the first plane in x, about 7.7 for a single charge.
         charge_y: In y.
     """
@@ -80,8 +82,8 @@ class Tracks:
     holes_y: IntArray
     distance_mm: FloatArray
     angle_deg: FloatArray
-    core_adc: FloatArray
-    core_clusters: IntArray
+    plane_adc: FloatArray
+    plane_clusters: IntArray
     charge_x: FloatArray
     charge_y: FloatArray
 
@@ -137,21 +139,25 @@ def high_energy_trigger(bar_mev: npt.NDArray[np.floating], rng: np.random.Genera
 
 
 def tracks(
+    species: Literal["electron", "proton"],
     position_mm: FloatArray,
     direction: FloatArray,
     energy_gev: FloatArray,
     axis: Axis,
-    first_layer_mev: npt.NDArray[np.floating],
+    splash_mip: npt.NDArray[np.floating],
+    first_z_mm: npt.NDArray[np.floating],
     rng: np.random.Generator,
 ) -> Tracks:
     """STK tracks.
 
     Args:
+        species: ``electron`` or ``proton``.
         position_mm: A point on each true axis, shape (n, 3).
         direction: True directions, shape (n, 3).
         energy_gev: True energies, shape (n,).
         axis: Reconstructed BGO axes.
-        first_layer_mev: Energy in BGO layer 0, a measure of the particles that leave the STK.
+        splash_mip: Backsplash in the PSD bars on the axis, mean of both views, shape (n,), MIPs.
+        first_z_mm: Depth of the first interaction, shape (n,).
         rng: Random generator.
 
     Returns:
@@ -162,23 +168,29 @@ def tracks(
     inside = np.ones((n, 6), bool)
     for k in range(2):
         inside &= np.abs(position_mm[:, k, None] + path * direction[:, k, None]) < STK_HALF_WIDTH_MM
-    clusters, holes = {}, {}
-    for view in "xy":
+    clusters, holes, hits = {}, {}, np.zeros((n, 6, 2), bool)
+    for k, view in enumerate("xy"):
         hit = inside & (rng.random((n, 6)) < _CLUSTER_EFFICIENCY)
         clusters[view] = hit.sum(axis=1).astype(np.int32)
         span = 6 - hit[:, ::-1].argmax(axis=1) - hit.argmax(axis=1)
         holes[view] = np.where(hit.any(axis=1), span - clusters[view], 0).astype(np.int32)
-    zenith = np.arccos(np.clip(direction[:, 2], 0.0, 1.0))
-    found = rng.random(n) < _FIND_EFFICIENCY - _FIND_LOSS_PER_RAD * zenith
+        hits[:, :, k] = hit
+    cosine = np.clip(direction[:, 2], 1e-3, 1.0)
+    found = rng.random(n) < _FIND_EFFICIENCY - _FIND_LOSS_PER_RAD * np.arccos(cosine)
     found &= np.minimum(clusters["x"], clusters["y"]) >= 3
-    distance, angle = _against_axis(position_mm, direction, energy_gev, axis, rng)
-    # particles at the end of the STK: they grow along it, so its layers see a part of them
-    extra = np.sqrt(np.maximum(first_layer_mev, 0.0) / MIP_MEV)
-    number = clusters["x"] + clusters["y"] + rng.poisson(0.6 * extra)
-    adc = number * _CLUSTER_ADC * (1 + 0.05 * extra) * np.exp(0.15 * rng.standard_normal(n))
+    wrong = rng.random(n) < _WRONG_TRACK
+    distance, angle = _against_axis(position_mm, direction, energy_gev, axis, wrong, rng)
+    splash = np.asarray(splash_mip, np.float64)
+    planes = plane_signals(
+        species, energy_gev, cosine, hits.reshape(n, 12), splash, np.asarray(first_z_mm), rng
+    )
+    # the track of another particle has nothing of the shower around it
+    alone = CLUSTER_ADC * planes.loss * hits.reshape(n, 12)
+    plane_adc = np.where(wrong[:, None], alone, planes.energy_adc)
+    plane_clusters = np.where(wrong[:, None], hits.reshape(n, 12), planes.clusters)
     # sqrt of the path-corrected signal in ADC, as the collaboration defines the charge
-    early_mip = np.where(rng.random(n) < 0.004, rng.exponential(8.0, n), 0.0)
-    charge = [np.sqrt(_CLUSTER_ADC * (_landau(n, 0.12, rng) + early_mip)) for _ in range(2)]
+    early_mip = np.where(rng.random(n) < _EARLY_EXTRA, rng.exponential(8.0, n), 0.0)
+    charge = [np.sqrt(CLUSTER_ADC * (planes.loss[:, k] + early_mip)) for k in range(2)]
     return Tracks(
         clusters_x=np.where(found, clusters["x"], 0).astype(np.int32),
         clusters_y=np.where(found, clusters["y"], 0).astype(np.int32),
@@ -186,8 +198,8 @@ def tracks(
         holes_y=np.where(found, holes["y"], 0).astype(np.int32),
         distance_mm=np.where(found, distance, MISSING),
         angle_deg=np.where(found, angle, MISSING),
-        core_adc=np.where(found, adc, 0.0),
-        core_clusters=np.where(found, number, 0).astype(np.int32),
+        plane_adc=np.where(found[:, None], plane_adc, 0.0),
+        plane_clusters=np.where(found[:, None], plane_clusters, 0).astype(np.int32),
         charge_x=np.where(found, charge[0], MISSING),
         charge_y=np.where(found, charge[1], MISSING),
     )
@@ -221,7 +233,7 @@ def psd(
         hit = inside & (rng.random(n) < _PSD_HIT_EFFICIENCY)
         # the cosine is the correction for the path of the particle
         splash = np.asarray(backsplash_mip)[:, k] * direction[:, 2]
-        energy = _landau(n, 0.08, rng) + splash + extra
+        energy = landau(n, 0.08, rng) + splash + extra
         charge[view] = np.where(hit, np.sqrt(energy), MISSING)
         far = rng.random(n) < 0.006 + 0.01 * np.minimum(splash, 2.0)
         wide = np.where(far, rng.exponential(60.0, n), 0.0)
@@ -265,13 +277,13 @@ def _against_axis(
     direction: FloatArray,
     energy_gev: FloatArray,
     axis: Axis,
+    wrong: BoolArray,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, FloatArray]:
     """Distance at the BGO top (mm) and angle (degrees) between the track and the BGO axis."""
     n = len(energy_gev)
     sigma = np.hypot(_TRACK_ANGLE_DEG * np.sqrt(100.0 / energy_gev), _TRACK_ANGLE_FLOOR_DEG)
     sigma_slope = np.radians(sigma) / direction[:, 2] ** 2
-    wrong = rng.random(n) < _WRONG_TRACK
     turn = np.where(wrong, math.tan(math.radians(8.0)), 0.0)
     slope = [
         direction[:, k] / direction[:, 2] + (sigma_slope + turn) * rng.standard_normal(n)
@@ -290,9 +302,3 @@ def _against_axis(
     norm = (1 + slope[0] ** 2 + slope[1] ** 2) * (1 + axis_slope[0] ** 2 + axis_slope[1] ** 2)
     angle = np.degrees(np.arccos(np.clip(dot / np.sqrt(norm), -1.0, 1.0)))
     return np.hypot(gap[0], gap[1]), angle
-
-
-def _landau(n: int, width: float, rng: np.random.Generator) -> FloatArray:
-    """Landau-like numbers that peak at 1, never below 0.1: -ln Z^2 of a normal Z is a Moyal number."""
-    moyal = -np.log(np.maximum(rng.standard_normal(n) ** 2, 1e-30))
-    return np.asarray(np.maximum(1.0 + width * moyal, 0.1))

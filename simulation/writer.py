@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import uproot
 
-from processors.geometry import N_LAYERS
+from processors.geometry import N_LAYERS, N_STK_LAYERS
 
 __all__ = ["HIT_COLUMNS", "SCALAR_TYPES", "concatenate", "write_ntuple"]
 
@@ -38,6 +38,8 @@ SCALAR_TYPES: dict[str, np.dtype[Any]] = {
     "tt_bgoRecInterceptY": _FLOAT,
     "tt_stkEcore1Rm_trk": _FLOAT,
     "tt_nStkClu_trk": _INT,
+    **{f"tt_stkPlaneEcore{i}": _FLOAT for i in range(N_STK_LAYERS)},
+    **{f"tt_stkPlaneNClu{i}": _INT for i in range(N_STK_LAYERS)},
     "tt_stkTrackNClusX": _INT,
     "tt_stkTrackNClusY": _INT,
     "tt_stkTrackNHoleX": _INT,
