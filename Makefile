@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SCALE ?= 1
 DEMO ?= demo
 
-.PHONY: demo test test-slow check validate bench clean
+.PHONY: demo test test-slow test-train check validate bench clean
 
 # The stamps are older than what they depend on only when something must be installed again.
 $(VENV)/.user: pyproject.toml constraints.txt
@@ -20,11 +20,20 @@ $(VENV)/.dev: $(VENV)/.user
 demo: $(VENV)/.user
 	$(BIN)/cre demo --output $(DEMO) --scale $(SCALE) --overwrite
 
+$(VENV)/.train: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train]'
+	touch $@
+
+# Without PyTorch: what trains and exports networks is tested by test-train.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --cov --cov-report=term --cov-fail-under=90
+	@echo "tests/train is left out here, it needs PyTorch: make test-train"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --ignore=tests/train --cov --cov-report=term --cov-fail-under=90
 
 test-slow: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --ignore=tests/train
+
+test-train: $(VENV)/.train
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/train
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -1,0 +1,1 @@
+"""Networks: recipes, training samples, networks, training and export to ONNX."""
