@@ -14,6 +14,7 @@ from analysis.energy import lafferty_wyatt
 from analysis.exceptions import AnalysisError, HistogramMismatchError, IncompleteDataError
 from analysis.fluxtable import FluxTable
 from analysis.intervals import ONE_SIGMA, garwood, upper_limit
+from analysis.selection import Edge, project
 from analysis.templates import template
 
 __all__ = ["FluxTable", "flux", "flux_from_histograms"]
@@ -29,6 +30,7 @@ _CARRIED = (  # metadata of the histogram file that travels with the flux
     "toy",
     "complete",
     "bgo_reconstruction",
+    "edge_cut",
     "histograms_sha256",
 )
 
@@ -163,6 +165,9 @@ def flux_from_histograms(
     meta: Mapping[str, Any],
     *,
     region: str = "fiducial",
+    edge: Edge = "on",
+    bgo: str | None = None,
+    score_name: str | None = None,
     cut: float | None = None,
     control: tuple[float, float] | None = None,
     electrons_in_control: bool = False,
@@ -178,11 +183,16 @@ def flux_from_histograms(
     much wider than the resolution (1 % against 15 % for the fiducial region); no unfolding.
 
     Args:
-        hists: ``score`` (axes kind, region, energy, omega) and ``passed`` (kind, region,
-            energy_true), Weight storage.
+        hists: ``score`` (axes kind, region, bgo, edge, energy, omega) and ``passed`` (kind, region,
+            bgo, edge, energy_true), Weight storage; or what :func:`analysis.selection.project`
+            made of them.
         meta: metadata of the file: ``livetime_s``, ``target_flux_integral``, ``score``,
-            ``complete``.
+            ``complete``, ``by_bgo``.
         region: ``fiducial`` or ``topfiducial``.
+        edge: edge cut on or off.
+        bgo: BGO reconstruction; default the only one, ``new`` if there are several.
+        score_name: one of the further scores of the file; default the card's. Needs ``cut`` and
+            ``control``.
         cut: score cut on a bin edge; default ``meta["score"]["cut"]``.
         control: proton control region in omega; default ``meta["score"]["control"]``.
         electrons_in_control: subtract electrons from the control region.
@@ -215,10 +225,14 @@ def flux_from_histograms(
     if meta.get("fiducial_only") and region != "fiducial":
         msg = f"files of this run hold fiducial events only; a {region} flux needs unskimmed files"
         raise IncompleteDataError(msg)
+    hists, meta = project(hists, meta, edge=edge, bgo=bgo, score=score_name)
     livetime = _entry(meta, "livetime_s")
     if not (isinstance(livetime, int | float) and 0 < livetime < np.inf):
         msg = f"livetime_s is {livetime!r}; a flux needs the livetime of the data that were read"
         raise IncompleteDataError(msg)
+    if score_name is not None and "cut" not in meta["score"] and (cut is None or control is None):
+        msg = f"the card has no cut and control region for the score {score_name!r}: give both"
+        raise AnalysisError(msg)
     cut = _entry(meta, "score", "cut") if cut is None else cut
     low, high = _entry(meta, "score", "control") if control is None else control
 
@@ -259,6 +273,9 @@ def flux_from_histograms(
             **{key: meta[key] for key in _CARRIED if key in meta},
             "flux": {
                 "region": region,
+                "edge_cut": edge,
+                "bgo_reconstruction": meta["bgo_reconstruction"],
+                "score": (meta.get("score") or {}).get("name"),
                 "cut": cut,
                 "control": [low, high],
                 "electrons_in_control": electrons_in_control,

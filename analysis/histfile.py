@@ -1,6 +1,6 @@
 """Histogram files: a pickle, a UHI JSON and a ROOT file that say the same.
 
-Schema ``cre-histograms/1``. The pickle holds only builtins, numpy arrays and ``hist.Hist``, so that
+Schema ``cre-histograms/2``; files of schema 1 are read and upgraded. The pickle holds only builtins, numpy arrays and ``hist.Hist``, so that
 a collaborator opens it with nothing of ours installed; the JSON (gzip) follows the Unified Histogram
 Interface; the ROOT file holds one TH1D or TH2D with sum of squared weights per combination of
 categories, named ``<histogram>/<category>/<category>``, with axis titles, and the axes and the
@@ -27,7 +27,15 @@ import numpy as np
 import uproot
 
 from analysis import histformats
-from analysis.histformats import FLOAT_KEY, ROOT_RECORD, SCHEMA, HistFileError, UnsafePickleError
+from analysis.histformats import (
+    FLOAT_KEY,
+    READABLE,
+    ROOT_RECORD,
+    SCHEMA,
+    HistFileError,
+    UnsafePickleError,
+)
+from analysis.upgrade import EARLIER, upgrade
 
 __all__ = [
     "SCHEMA",
@@ -307,8 +315,10 @@ def _checked(content: Any) -> HistFile:
     if type(content) is not dict or set(content) != {"schema", "hists", "meta"}:
         msg = "a histogram file holds 'schema', 'hists' and 'meta', this one does not"
         raise HistFileError(msg)
-    if content["schema"] != SCHEMA:
-        msg = f"schema {content['schema']!r}, this program reads {SCHEMA!r}"
+    if content["schema"] not in READABLE:
+        msg = (
+            f"schema {content['schema']!r}, this program reads {' and '.join(map(repr, READABLE))}"
+        )
         raise HistFileError(msg)
     if type(content["hists"]) is not dict or type(content["meta"]) is not dict:
         msg = "'hists' and 'meta' of a histogram file are dictionaries, here they are not"
@@ -316,4 +326,7 @@ def _checked(content: Any) -> HistFile:
     hists: dict[str, hist.Hist[Any]] = {
         name: hist.Hist(_record(name, h)) for name, h in content["hists"].items()
     }
-    return HistFile(hists, _plain(content["meta"], "meta"))
+    meta = _plain(content["meta"], "meta")
+    return (
+        HistFile(*upgrade(hists, meta)) if content["schema"] == EARLIER else HistFile(hists, meta)
+    )

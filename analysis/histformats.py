@@ -26,9 +26,11 @@ import uproot
 from boost_histogram._core.hist import any_weight
 
 from analysis.exceptions import AnalysisError
+from analysis.upgrade import EARLIER
 
 __all__ = [
     "FLOAT_KEY",
+    "READABLE",
     "ROOT_RECORD",
     "SCHEMA",
     "HistFileError",
@@ -41,7 +43,9 @@ __all__ = [
     "write_root",
 ]
 
-SCHEMA = "cre-histograms/1"
+SCHEMA = "cre-histograms/2"
+#: Schemas that can be read.
+READABLE = (EARLIER, SCHEMA)
 #: Key of the JSON record in the ROOT file; no histogram may have this name.
 ROOT_RECORD = "cre_metadata"
 #: JSON has no NaN or infinity: they are written as {"$float": "nan"}.
@@ -156,7 +160,7 @@ def read_json(path: Path) -> Any:
     """Read UHI JSON, compressed or not."""
     raw = path.read_bytes()
     content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+    if not isinstance(content, dict) or content.get("schema") not in READABLE:
         return content
     hists = {name: _hist_of(name, record) for name, record in content["hists"].items()}
     return {**content, "hists": hists, "meta": _from_json(content["meta"])}
@@ -255,7 +259,7 @@ def read_root(path: Path) -> Any:
             msg = f"no {ROOT_RECORD!r} in the file: not a histogram file of this program"
             raise HistFileError(msg)
         content = json.loads(str(file[ROOT_RECORD]))
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        if not isinstance(content, dict) or content.get("schema") not in READABLE:
             return content
         found = {key.split(";")[0] for key in file.keys(cycle=False)}
         hists = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -9,16 +10,22 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from models import catalogue
+from processors.calibration import load_calibration, shipped_calibrations
 from processors.chain import Cut, check_order, make_cut
 from processors.exceptions import CreError, SelectionError, sentences
 from processors.manifest import FileEntry
-from processors.processor import MC_KINDS, RunConfig
+from processors.modelset import BATCH, CPU, Models, Source, load_models
+from processors.omega import Strategy
+from processors.processor import KINDS, MC_KINDS, RunConfig
 from processors.score import SCORES
+from processors.selections import energy_range
 from processors.spectrum import parse
 
-__all__ = ["Card", "CardError", "read_card", "run_config"]
+__all__ = ["Card", "CardError", "card_models", "read_card", "run_config"]
 
 Region = Literal["fiducial", "topfiducial"]
+Reconstruction = Literal["new", "old"]
 
 
 class CardError(CreError):
@@ -30,17 +37,18 @@ class _Strict(BaseModel):
 
 
 class ScoreSection(_Strict):
-    """Which score, its cut and the proton control region, in units of the score."""
+    """Which score, its cut and the proton control region, in units of the score.
+
+    ``strategy`` says how omega combines the networks.
+    """
 
     name: str = "zeta"
+    strategy: Strategy = "logistic"
     cut: float
     control: tuple[float, float]
 
     @model_validator(mode="after")
     def _sensible(self) -> ScoreSection:
-        if self.name not in SCORES:
-            msg = f"unknown score {self.name!r}; known: {', '.join(SCORES)}"
-            raise ValueError(msg)
         if not self.control[0] < self.control[1] <= self.cut:
             msg = (
                 f"the control region {list(self.control)} must ascend and end at or below the "
@@ -50,6 +58,13 @@ class ScoreSection(_Strict):
         return self
 
 
+class InferenceSection(_Strict):
+    """How the networks run: execution providers of onnxruntime in order, and events per call."""
+
+    providers: tuple[str, ...] = Field(default=CPU, min_length=1)
+    batch: int = Field(default=BATCH, ge=1)
+
+
 class Card(_Strict):
     """A run card, validated.
 
@@ -57,10 +72,15 @@ class Card(_Strict):
         name: Name of the analysis.
         manifest: Path of the manifest.
         output: Folder for the products.
-        bgo_reconstruction: Which reconstruction's files are read.
+        bgo_reconstruction: Which reconstructions' files are read, one or several.
         regions: Regions to fill.
         cuts: Ordered chain: a name, or a name with its values.
+        models: Region to network to its files (names of shipped ones or paths); ``omega`` names the
+            parameters that combine the networks.
+        inference: How the networks run.
+        calibration: Table for simulated events, a shipped name or a path; None for none.
         score: Score, cut and control region.
+        also: Further scores to fill.
         target: Spectra to which simulated electrons and protons are reweighted.
         extended_bins: Bins to 18 TeV.
         chunk_size: Events per chunk.
@@ -70,14 +90,48 @@ class Card(_Strict):
     name: str
     manifest: Path
     output: Path
-    bgo_reconstruction: Literal["new", "old"] = "new"
-    regions: tuple[Region, ...] = ("fiducial", "topfiducial")
+    bgo_reconstruction: tuple[Reconstruction, ...] = Field(default=("new",), min_length=1)
+    regions: tuple[Region, ...] = Field(default=("fiducial", "topfiducial"), min_length=1)
     cuts: tuple[Any, ...]
+    models: dict[Region, dict[str, tuple[str, ...]]] = {}
+    inference: InferenceSection = InferenceSection()
+    calibration: str | None = None
     score: ScoreSection
+    also: tuple[str, ...] = ()
     target: dict[str, dict[str, Any]]
     extended_bins: bool = False
     chunk_size: int = Field(default=100_000, ge=1)
     max_nonfinite_fraction: float = Field(default=0.0, ge=0, le=1)
+
+    @field_validator("bgo_reconstruction", mode="before")
+    @classmethod
+    def _one_or_several(cls, entry: Any) -> Any:
+        return [entry] if isinstance(entry, str) else entry
+
+    @field_validator("bgo_reconstruction", mode="after")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names):
+            msg = f"{list(names)} names a reconstruction twice"
+            raise ValueError(msg)
+        return names
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _lists_of_files(cls, models: Any) -> Any:
+        if not isinstance(models, dict):
+            return models
+        return {
+            region: {n: [f] if isinstance(f, str) else f for n, f in networks.items()}
+            if isinstance(networks, dict)
+            else networks
+            for region, networks in models.items()
+        }
+
+    @field_validator("calibration", mode="before")
+    @classmethod
+    def _none(cls, name: Any) -> Any:
+        return None if name == "none" else name
 
     @field_validator("cuts", mode="after")
     @classmethod
@@ -103,6 +157,50 @@ class Card(_Strict):
         except SelectionError as err:
             raise ValueError(str(err)) from err
         return self
+
+    @model_validator(mode="after")
+    def _scored(self) -> Card:
+        if self.score.name in self.also:
+            msg = f"'also' names {self.score.name!r}, which is the score already"
+            raise ValueError(msg)
+        for region in self.regions:
+            known = [*SCORES, *self.models.get(region, {})]
+            for name in self.scores:
+                if name not in known:
+                    msg = (
+                        f"score {name!r} has no model for the {region} region (there is: "
+                        f"{', '.join(known)}); name one under 'models'"
+                    )
+                    raise ValueError(msg)
+        for region, networks in self.models.items():
+            if len(networks.get("omega", ("one",))) != 1:
+                msg = f"omega of the {region} region needs exactly one file"
+                raise ValueError(msg)
+        return self
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The score, then the further ones."""
+        return (self.score.name, *self.also)
+
+    def energy_range_gev(self) -> tuple[float, float]:
+        """Corrected energies of the events that pass the cut ``energy_range`` in every sample.
+
+        Raises:
+            CardError: If there is no such cut.
+        """
+        for cut in self.cuts:
+            if cut.name == energy_range.__name__ and set(cut.kinds) >= set(KINDS):
+                defaults = inspect.signature(energy_range).parameters
+                low, high = (
+                    float(cut.values.get(k, defaults[k].default)) for k in ("min_gev", "max_gev")
+                )
+                return low, high
+        msg = (
+            f"card {self.name!r}: networks are made for a range of energies; add the cut energy_range "
+            "for all samples"
+        )
+        raise CardError(msg)
 
     def as_dict(self) -> dict[str, Any]:
         """The resolved card as plain types, for provenance."""
@@ -149,7 +247,68 @@ def read_card(path: str | Path) -> Card:
         raise CardError(msg) from err
     folder = path.resolve().parent
     return card.model_copy(
-        update={"manifest": folder / card.manifest, "output": folder / card.output}
+        update={
+            "manifest": folder / card.manifest,
+            "output": folder / card.output,
+            "models": _absolute(card, folder),
+            "calibration": card.calibration
+            if card.calibration in {None, *shipped_calibrations()}
+            else str(folder / str(card.calibration)),
+        }
+    )
+
+
+def _absolute(card: Card, folder: Path) -> dict[Region, dict[str, tuple[str, ...]]]:
+    """Models with the paths relative to the card's folder; names of shipped models as they are."""
+    shipped = catalogue.names() if card.models else []
+    return {
+        region: {
+            name: tuple(f if f in shipped else str(folder / f) for f in files)
+            for name, files in networks.items()
+        }
+        for region, networks in card.models.items()
+    }
+
+
+def card_models(
+    card: Card, *, scores: Sequence[str] | None = None, any_energy: bool = False
+) -> Models:
+    """The networks that a card names for its regions, read and checked.
+
+    Args:
+        card: The card.
+        scores: Scores that are needed; default the card's.
+        any_energy: Do not ask that the networks cover all energies that the card lets pass.
+
+    Returns:
+        The networks that the scores need; none for the classical score alone.
+
+    Raises:
+        ModelError: If a model does not fit; see :func:`processors.modelset.load_models`.
+        CardError: If the chain does not limit the energies.
+    """
+    wanted = tuple(card.scores if scores is None else scores)
+    if set(wanted) <= set(SCORES):
+        return Models()
+    files: dict[str, dict[str, list[Source]]] = {
+        region: {
+            name: [catalogue.find(f) for f in entries]
+            for name, entries in card.models.get(region, {}).items()
+            if name != "omega" or "omega" in wanted
+        }
+        for region in card.regions
+    }
+    omega: dict[str, Source] = {
+        region: f.pop("omega")[0] for region, f in files.items() if "omega" in f
+    }
+    return load_models(
+        files,
+        omega,
+        scores=wanted,
+        strategy=card.score.strategy,
+        energy_range_gev=None if any_energy else card.energy_range_gev(),
+        providers=card.inference.providers,
+        batch=card.inference.batch,
     )
 
 
@@ -158,22 +317,33 @@ def run_config(card: Card, files: Sequence[FileEntry]) -> RunConfig:
 
     Args:
         card: The card.
-        files: Files of the manifest with the card's reconstruction.
+        files: Files of the manifest with the card's reconstructions.
 
     Returns:
         The configuration of the processor.
+
+    Raises:
+        CreError: If a model or the calibration cannot be used.
     """
+    calibration = None if card.calibration is None else load_calibration(card.calibration)
     return RunConfig(
         cuts=card.cuts,
         regions=card.regions,
         score=card.score.name,
+        also=card.also,
+        models=card_models(card),
+        calibration=None if calibration is None else calibration.model_dump(mode="json"),
+        bgo=card.bgo_reconstruction,
         generated={
-            kind: [
-                f.generated.model_dump()
-                for f in files
-                if f.kind == kind and f.generated is not None
-            ]
-            for kind in MC_KINDS
+            bgo: {
+                kind: [
+                    f.generated.model_dump()
+                    for f in files
+                    if f.kind == kind and f.bgo_reconstruction == bgo and f.generated is not None
+                ]
+                for kind in MC_KINDS
+            }
+            for bgo in card.bgo_reconstruction
         },
         target=card.target,
         extended_bins=card.extended_bins,

@@ -17,7 +17,17 @@ from typing import Any
 
 __all__ = ["Record", "program", "record", "sha256", "write_json"]
 
-_PACKAGES = ("coffea", "awkward", "uproot", "hist", "boost-histogram", "numpy", "scipy", "numba")
+_PACKAGES = (
+    "coffea",
+    "awkward",
+    "uproot",
+    "hist",
+    "boost-histogram",
+    "numpy",
+    "scipy",
+    "numba",
+    "onnxruntime",
+)
 
 
 def program() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.evaluation import auc
 from models.recipes import Recipe
 from models.samples import Prepared, SampleError
 from processors.geometry import LAYER_MEASURES_Y
@@ -19,6 +20,7 @@ from processors.geometry import LAYER_MEASURES_Y
 __all__ = [
     "accuracy",
     "drawing_weights",
+    "figures_of_merit",
     "gather",
     "mirror",
     "select",
@@ -184,3 +186,24 @@ def statistics(batch: Arrays) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[A
 def accuracy(score: Values, label: Values, weight: Values) -> float:
     """Weighted share of events on the right side of logit 0."""
     return float(np.average((score > 0) == (label == 1), weights=weight))
+
+
+def figures_of_merit(
+    recipe: Recipe,
+    answer: Values,
+    target: Values,
+    weight: Values,
+) -> dict[str, float]:
+    """AUC and accuracy, or mean and 68 % containment of E_answer / E_true - 1."""
+    if recipe.task == "classifier":
+        return {
+            "auc": auc(answer, target == 1, weight),
+            "accuracy": accuracy(answer, target, weight),
+        }
+    error = np.expm1(answer - target)
+    order = np.argsort(np.abs(error))
+    reached = np.cumsum(weight[order]) / weight.sum()
+    return {
+        "bias": float(np.average(error, weights=weight)),
+        "containment_68": float(np.abs(error)[order][np.searchsorted(reached, 0.68)]),
+    }

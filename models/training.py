@@ -23,14 +23,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel
 
 from models.batches import (
-    accuracy,
     drawing_weights,
+    figures_of_merit,
     gather,
     mirror,
     select,
     statistics,
 )
-from models.evaluation import auc
+from models.distortion import distort
 from models.networks import INPUTS_OF, make_network, set_normalisation
 from models.recipes import Recipe
 from models.samples import Prepared
@@ -117,11 +117,16 @@ class _Data:
     def batch(
         self, rows: npt.NDArray[np.intp], rng: np.random.Generator | None
     ) -> tuple[list[Any], Any]:
-        """Inputs in the network's order, and the target, as tensors; mirrored at random with an rng."""
+        """Inputs in the network's order, and the target, as tensors; distorted and mirrored with an rng."""
         arrays = gather(self.sample, rows, self.inputs, self.columns)
         if rng is not None:
-            coin = rng.random((2, len(rows))) < 0.5
-            mirror(arrays, self.recipe.variables, {"x": coin[0], "y": coin[1]})
+            t = self.recipe.training
+            if t.distortion:
+                image = gather(self.sample, rows, ("image",), self.columns)["image"]
+                distort(arrays, self.recipe.variables, image, rng, t.distortion)
+            if t.mirror:
+                coin = rng.random((2, len(rows))) < 0.5
+                mirror(arrays, self.recipe.variables, {"x": coin[0], "y": coin[1]})
         tensors = [torch.from_numpy(arrays[name]).to(self.device) for name in self.inputs]
         target = torch.from_numpy(self.target(rows).astype(np.float32)).to(self.device)
         return tensors, target
@@ -288,7 +293,7 @@ def _train_epoch(
     for step in range(steps):
         for group in state.optimiser.param_groups:
             group["lr"] = _learning_rate(epoch * steps + step, t.epochs * steps, t.learning_rate)
-        inputs, target = data.batch(rows[step], rng if t.mirror else None)
+        inputs, target = data.batch(rows[step], rng)
         with torch.autocast(data.device, torch.bfloat16, enabled=coarse):
             out = tuple(o.float() for o in state.network(*inputs))
         each = _loss(recipe, out, target)
@@ -314,7 +319,7 @@ def _train_epoch(
             advance(float(t.batch))
     answer = torch.cat(outputs).double().cpu().numpy()
     truth = torch.cat(targets).double().cpu().numpy()
-    figures = _figures(recipe, answer, truth, np.ones(len(truth)))
+    figures = figures_of_merit(recipe, answer, truth, np.ones(len(truth)))
     loss_value = float(torch.stack(losses).double().mean())
     return {f"train_{k}": v for k, v in ({"loss": loss_value} | figures).items()}
 
@@ -334,29 +339,8 @@ def _validate(network: Any, data: _Data) -> dict[str, float]:
     if not math.isfinite(loss):
         msg = "the validation loss is not finite; lower learning_rate in the recipe"
         raise TrainingError(msg)
-    figures = _figures(data.recipe, answer, data.target(data.validation), weight)
+    figures = figures_of_merit(data.recipe, answer, data.target(data.validation), weight)
     return {f"val_{k}": v for k, v in ({"loss": loss} | figures).items()}
-
-
-def _figures(
-    recipe: Recipe,
-    answer: npt.NDArray[np.float64],
-    target: npt.NDArray[np.float64],
-    weight: npt.NDArray[np.float64],
-) -> dict[str, float]:
-    """AUC and accuracy, or mean and 68 % containment of E_answer / E_true - 1."""
-    if recipe.task == "classifier":
-        return {
-            "auc": auc(answer, target == 1, weight),
-            "accuracy": accuracy(answer, target, weight),
-        }
-    error = np.expm1(answer - target)
-    order = np.argsort(np.abs(error))
-    reached = np.cumsum(weight[order]) / weight.sum()
-    return {
-        "bias": float(np.average(error, weights=weight)),
-        "containment_68": float(np.abs(error)[order][np.searchsorted(reached, 0.68)]),
-    }
 
 
 def _metrics(state: _State, data: _Data) -> dict[str, Any]:

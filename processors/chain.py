@@ -101,6 +101,18 @@ class Passed:
     cumulative: Mapping[str, Mask]
     n_minus_1: Mapping[str, Mask]
 
+    def all_but(self, names: Sequence[str]) -> Mask:
+        """Events that pass every cut except perhaps those named, shape (n,).
+
+        Events that fail two of the named cuts count only if the cuts on the bar energies were computed
+        for them; with the two edge cuts in one chain, which agree, that is the case.
+        """
+        mask = np.ones_like(self.selected)
+        for name, passed in self.passed.items():
+            if name not in names:
+                mask &= passed
+        return mask
+
 
 def evaluate(ntuple: Ntuple, cuts: Sequence[Cut], *, kind: str, region: str) -> Passed:
     """Apply ordered cuts to a chunk.

@@ -10,6 +10,7 @@ __all__ = [
     "IncompleteError",
     "ManifestError",
     "MissingBranchError",
+    "ModelError",
     "NonFiniteError",
     "NtupleError",
     "SelectionError",
@@ -37,6 +38,10 @@ class MissingBranchError(NtupleError):
 
 class ManifestError(CreError):
     """A manifest is malformed, or the files that it would list do not fit together."""
+
+
+class ModelError(CreError):
+    """A model, or the parameters that combine models, cannot be used for what the card asks."""
 
 
 class SelectionError(CreError):

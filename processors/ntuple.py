@@ -40,6 +40,9 @@ Shape = Literal["event", "layer", "stk", "image"]
 #: Number of branches behind a pattern "{layer}".
 DEPTH: Mapping[Shape, int] = {"layer": N_LAYERS, "stk": N_STK_LAYERS}
 
+#: Events whose image is made at a time: their hits fit into the processor's cache.
+_BLOCK = 1024
+
 #: Factor from a unit to the canonical unit of the same dimension (GeV, mm, degree, s).
 UNIT_FACTORS: Mapping[str, tuple[str, float]] = {
     "MeV": ("GeV", 1e-3),
@@ -262,6 +265,7 @@ class Ntuple:
         self._aliases = aliases
         self._present = set(events.fields)
         self._cache: dict[str, Array] = {}
+        self._fired: tuple[Array, Array, Array] | None = None
 
     def __len__(self) -> int:
         return len(self._events)
@@ -322,8 +326,7 @@ class Ntuple:
             msg = f"the bar energies need branch {', '.join(missing)}, which the file does not have"
             raise MissingBranchError(msg)
         alias = self._aliases.fields["image"]
-        factor = UNIT_FACTORS[alias.unit][1]
-        n = int(rows.sum())
+        factor, n = UNIT_FACTORS[alias.unit][1], int(rows.sum())
         if alias.branch is not None:
             selected = ak.to_numpy(ak.to_regular(self._events[alias.branch][rows], axis=None))
             if n and selected.shape != (n, N_LAYERS, N_BARS):
@@ -333,25 +336,37 @@ class Ntuple:
             if alias.sentinel is not None:
                 image[image == alias.sentinel] = 0.0
             return image * np.float32(factor)
-        identifiers = self._events[str(alias.bar_id)][rows]
-        energies = self._events[str(alias.energy)][rows]
-        counts = ak.to_numpy(ak.num(identifiers))
-        if not np.array_equal(counts, ak.to_numpy(ak.num(energies))):
-            msg = f"branches {alias.bar_id!r} and {alias.energy!r} have different numbers of hits in an event"
-            raise NtupleError(msg)
-        flat = ak.to_numpy(ak.flatten(identifiers))
-        layer, bar = layer_of_id(flat), bar_of_id(flat)
-        wrong = (layer >= N_LAYERS) | (bar >= N_BARS)
-        if wrong.any():
-            msg = f"branch {alias.bar_id!r} holds {int(flat[wrong][0])}, which is no bar of the BGO"
-            raise NtupleError(msg)
-        image = np.zeros((n, N_LAYERS, N_BARS), np.float32)
-        np.add.at(
-            image,
-            (np.repeat(np.arange(n), counts), layer, bar),
-            ak.to_numpy(ak.flatten(energies)).astype(np.float32) * np.float32(factor),
-        )
-        return image
+        offsets, identifiers, energies = self._hits(alias)
+        image = np.zeros((n, N_LAYERS * N_BARS), np.float32)
+        chosen = np.flatnonzero(rows)
+        for start in range(0, n, _BLOCK):
+            block = chosen[start : start + _BLOCK]
+            counts = offsets[block + 1] - offsets[block]
+            # positions of the hits: consecutive within an event, then on to the next event
+            first = offsets[block] - np.cumsum(counts) + counts
+            hits = np.repeat(first, counts) + np.arange(counts.sum())
+            flat = identifiers[hits]
+            layer, bar = layer_of_id(flat), bar_of_id(flat)
+            if (wrong := (layer >= N_LAYERS) | (bar >= N_BARS)).any():
+                msg = f"branch {alias.bar_id!r} holds {flat[wrong][0]}, which is no bar of the BGO"
+                raise NtupleError(msg)
+            cells = np.repeat(np.arange(len(block)) * (N_LAYERS * N_BARS), counts)
+            cells += layer * N_BARS + bar
+            gev = energies[hits].astype(np.float32) * np.float32(factor)
+            np.add.at(image[start : start + _BLOCK].reshape(-1), cells, gev)  # fast: one index
+        return image.reshape(n, N_LAYERS, N_BARS)
+
+    def _hits(self, alias: FieldAlias) -> tuple[Array, Array, Array]:
+        """Fired bars of all events: where each event starts, and the flat identifiers and energies."""
+        if self._fired is None:
+            columns = [self._events[str(name)] for name in (alias.bar_id, alias.energy)]
+            counts, others = (ak.to_numpy(ak.num(c)) for c in columns)
+            if not np.array_equal(counts, others):
+                msg = f"branches {alias.bar_id!r} and {alias.energy!r} have different numbers of hits in an event"
+                raise NtupleError(msg)
+            starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+            self._fired = (starts, *(ak.to_numpy(ak.flatten(c)) for c in columns))
+        return self._fired
 
 
 def _to_numpy(column: ak.Array, branch: str) -> Array:

@@ -110,19 +110,20 @@ def _read(path: str, aliases: Aliases) -> tuple[Content | None, list[str]]:
         return content, []
 
 
-def open_events(path: str, tree: str, *, stop: int | None = None) -> Any:
+def open_events(path: str, tree: str, *, start: int | None = None, stop: int | None = None) -> Any:
     """Events of a file in coffea's virtual mode: branches are read when touched.
 
     Args:
         path: Local path or URL.
         tree: Tree name.
-        stop: Read the first events only.
+        start: First event to read.
+        stop: Event before which to stop.
 
     Returns:
         The events array.
     """
     return NanoEventsFactory.from_root(
-        {path: tree}, schemaclass=BaseSchema, mode="virtual", entry_stop=stop
+        {path: tree}, schemaclass=BaseSchema, mode="virtual", entry_start=start, entry_stop=stop
     ).events()
 
 

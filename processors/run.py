@@ -24,6 +24,7 @@ from processors.exceptions import (
     CreError,
     ManifestError,
     MissingBranchError,
+    ModelError,
     NtupleError,
     SelectionError,
 )
@@ -108,6 +109,7 @@ def plan(files: Sequence[FileEntry], chunk_size: int) -> list[WorkItem]:
                 "kind": f.kind,
                 "aliases": f.aliases,
                 "weights": f.weights,
+                "bgo_reconstruction": f.bgo_reconstruction,
                 "entries": f.entries,
                 "size_bytes": f.size_bytes,
             },
@@ -213,7 +215,7 @@ def execute(
         The result, complete or not: compare ``planned`` and ``processed``.
 
     Raises:
-        CreError: Errors of the card or the aliases, which no second try mends.
+        CreError: Errors of the card, the aliases or the models, which no second try mends.
     """
     done = _on_dask(items, config, workers) if workers > 1 else _in_process(items, config)
     output: Accumulator = {}
@@ -281,8 +283,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _user_error(error: BaseException) -> CreError | None:
-    """An error of the card or the aliases, which no other chunk escapes, inside what wraps it."""
-    of_the_run = (AliasError, MissingBranchError, SelectionError)
+    """An error of the card, the aliases or the models, which no other chunk escapes, inside what wraps it."""
+    of_the_run = (AliasError, MissingBranchError, ModelError, SelectionError)
     return next((e for e in _chain(error) if isinstance(e, of_the_run)), None)
 
 

@@ -1,15 +1,15 @@
-"""Scores that separate electrons from protons; omega is the score of the chosen name, electron high."""
+"""Scores that separate electrons from protons, electron high: their names and how they are binned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SCORES", "Score", "zeta_omega"]
+__all__ = ["SCORES", "ScoreAxis", "score_axis", "zeta_omega"]
 
 Values = npt.NDArray[Any]
 
@@ -29,26 +29,42 @@ def zeta_omega(zeta: Values) -> Values:
 
 
 @dataclass(frozen=True)
-class Score:
-    """How a score is computed and binned.
+class ScoreAxis:
+    """How a score is binned.
 
     Attributes:
-        function: From fields of the ntuple to omega.
-        fields: The fields, in order.
-        bins: Number of bins of omega.
+        bins: Number of bins.
         low: Lower edge of the axis.
         high: Upper edge of the axis.
         label: Axis label.
     """
 
-    function: Callable[..., Values]
-    fields: tuple[str, ...]
     bins: int
     low: float
     high: float
     label: str
 
 
-SCORES: Mapping[str, Score] = {
-    "zeta": Score(zeta_omega, ("zeta",), 800, -6.0, 2.0, "Ω = −log10 ζ"),
-}
+#: Scores that need no network.
+SCORES: Mapping[str, ScoreAxis] = {"zeta": ScoreAxis(800, -6.0, 2.0, "Ω = −log10 ζ")}
+
+
+def score_axis(name: str, strategy: str) -> ScoreAxis:
+    """The axis of a score.
+
+    Args:
+        name: ``zeta``, ``omega`` or the name of a network.
+        strategy: How omega combines the networks.
+
+    Returns:
+        480 bins from -32 to 16 for logits and logarithms of likelihood ratios, from -24 to 24 for scores
+        in widths of the electron peak.
+    """
+    if name in SCORES:
+        return SCORES[name]
+    if name != "omega":
+        return ScoreAxis(480, -32.0, 16.0, f"{name} logit")
+    if strategy == "standardised":
+        return ScoreAxis(480, -24.0, 24.0, "Ω (widths of the electron peak)")
+    what = "log likelihood ratio" if strategy == "likelihood_ratio" else "logit"
+    return ScoreAxis(480, -32.0, 16.0, f"Ω ({what})")

@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from processors.geometry import N_BARS, N_LAYERS, N_STK_LAYERS, global_bar_id
 from processors.showers import f_last, zeta
-from simulation.cascade import electron_showers, proton_showers
+from simulation.cascade import Deposits, electron_showers, proton_showers
 from simulation.difference import apply_difference
 from simulation.electronics import digitise
 from simulation.primaries import Rays
 from simulation.reconstruction import Reconstruction, reconstruct
 from simulation.tracker import high_energy_trigger, psd, selection_words, tracks
 
-__all__ = ["Detector", "Primaries", "detect"]
+__all__ = ["Detector", "Primaries", "detect", "read_out"]
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -101,6 +101,24 @@ def detect(primaries: Primaries, detector: Detector, rng: np.random.Generator) -
             tail_sampling=detector.tail_sampling,
             triggered_only=detector.triggered_only,
         )
+    return read_out(primaries, deposits, detector, rng)
+
+
+def read_out(
+    primaries: Primaries, deposits: Deposits, detector: Detector, rng: np.random.Generator
+) -> Columns:
+    """Digitise and reconstruct the deposits of a block of primaries.
+
+    Args:
+        primaries: The particles.
+        deposits: What their showers left.
+        detector: How.
+        rng: Random generator of the block.
+
+    Returns:
+        Columns as of :func:`detect`.
+    """
+    rays, energy = primaries.rays, primaries.energy_gev
     alive = np.flatnonzero(
         (deposits.weight > 0)
         & (deposits.bgo_gev.sum(axis=(1, 2)) >= _EARLY_SHARE * detector.min_deposit_gev)

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 OURS = {"processors", "models", "analysis", "condor", "simulation", "cre"}
 ALLOWED = {
     "processors": {"processors"},
+    "models": {"models", "processors"},
     "analysis": {"analysis"},
     "simulation": {
         "simulation",
@@ -21,6 +22,7 @@ ALLOWED = {
 }
 FORBIDDEN = {
     "processors": {"torch", "matplotlib", "mplhep"},
+    "models": {"coffea", "matplotlib", "mplhep", "dask"},
     "analysis": {"coffea", "dask", "distributed", "torch"},
     "simulation": {"coffea", "dask", "torch"},
     "cre": {"torch"},
@@ -53,6 +55,13 @@ def test_arrows_run_down(package: str) -> None:
             below = any(module == a or module.startswith(f"{a}.") for a in ALLOWED[package])
             assert below, f"{package}/{file} imports {module}"
         assert module.split(".")[0] not in FORBIDDEN[package], f"{package}/{file} imports {module}"
+
+
+def test_torch_only_where_networks_are_trained() -> None:
+    users = {
+        file for file, module in imports("models") if module.split(".")[0] in {"torch", "onnx"}
+    }
+    assert users == {"networks.py", "training.py", "export.py"}
 
 
 def test_modules_stay_readable() -> None:

@@ -58,7 +58,7 @@ def test_pulls_of_fifty_samples(tmp_path: Path) -> None:
         files = [file, *simulated]
         result = execute(plan([file], card.chunk_size), config)
         hists = {name: h + mc[name] for name, h in result.output["hists"].items()}
-        meta = run_meta(card, manifest, files, result)
+        meta = run_meta(card, manifest, files, config, result)
         table = flux_from_histograms(hists, meta, e_max_gev=600.0)
         truth = bin_average(injected_spectrum(meta), table.e_min, table.e_max)
         comparison = compare_to_spectrum(table, truth, e_max_gev=600.0)

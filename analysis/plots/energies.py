@@ -162,6 +162,7 @@ def plot_cut_flow(
     kind: str,
     region: str,
     synthetic: bool,
+    where: str | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
     """Efficiency of each cut against energy: after it and all before (left), N-1 (right).
@@ -176,6 +177,7 @@ def plot_cut_flow(
         kind: ``data``, ``electron`` or ``proton``.
         region: ``fiducial`` or ``topfiducial``.
         synthetic: Whether the data are simulated.
+        where: Text of the selection; default the region.
         overwrite: Replace files that exist.
 
     Returns:
@@ -226,7 +228,7 @@ def plot_cut_flow(
         right.set_ylabel("N − 1 efficiency")
         smallest = np.nanmin([np.nanmin(np.append(y, 1.0)) for y, _, _ in alone])
         right.set_ylim(max(0.0, smallest - 0.1 * (1 - smallest) - 0.02), 1.02)
-        right.set_title(f"{kind}, {region}", loc="right")
+        right.set_title(f"{kind}, {where or region}", loc="right")
         handles, labels = left.get_legend_handles_labels()
         sheet.figure.legend(handles, labels, loc="outside right upper", title="Cuts in order")
     return sheet.paths

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from analysis.intervals import garwood
 from analysis.plots.style import COLOURS, Page, outside_markers, page
 
-__all__ = ["Marks", "Panel", "draw_grid", "merge_factor", "merged"]
+__all__ = ["Marks", "Panel", "draw_grid", "merge_factor", "merged", "used_bins"]
 
 FloatArray = NDArray[np.float64]
 
 _MOST_BINS = 64  # more would be narrower than a marker
+_MANY_EXPECTED = 0.1  # events in a bin that are worth drawing
 _RATIO = (0.0, 2.0)
 
 
@@ -46,9 +47,24 @@ class Marks:
     control: tuple[float, float] | None = None
 
 
-def merge_factor(n: int) -> int:
-    """Smallest divisor of n that leaves at most 64 bins, so that no bin is cut off."""
-    return next(k for k in range(1, n + 1) if n % k == 0 and n // k <= _MOST_BINS)
+def merge_factor(n: int, used: int | None = None) -> int:
+    """Smallest divisor of n (so that no bin is cut off) that leaves at most 64 of the used bins."""
+    return next(k for k in range(1, n + 1) if n % k == 0 and (used or n) <= _MOST_BINS * k)
+
+
+def used_bins(data: FloatArray, expected: FloatArray) -> tuple[int, int]:
+    """First bin, and one behind the last, that has data or a tenth of an event expected.
+
+    Args:
+        data: Counts, last axis over the bins.
+        expected: Expected counts, same shape.
+
+    Returns:
+        The range; all bins if none has any.
+    """
+    filled = (data > 0) | (expected > _MANY_EXPECTED)
+    at = np.flatnonzero(filled.reshape(-1, filled.shape[-1]).any(axis=0))
+    return (int(at[0]), int(at[-1]) + 1) if at.size else (0, filled.shape[-1])
 
 
 def merged(values: FloatArray, factor: int) -> FloatArray:
@@ -102,7 +118,8 @@ def _draw(
             label = "control region" if ax is main else None
             ax.axvspan(*marks.control, color="#BBBBBB", alpha=0.35, lw=0, label=label, zorder=0)
         if marks.cut is not None:
-            label = f"cut, Ω ≥ {marks.cut:.3g}".replace("-", "−") if ax is main else None
+            symbol = "Ω" if "Ω" in marks.x_label else "score"
+            label = f"cut, {symbol} ≥ {marks.cut:.3g}".replace("-", "−") if ax is main else None
             ax.axvline(marks.cut, color=COLOURS["cut"], ls="--", lw=1.4, label=label)
     main.set_xlim(*_x_range(panel, marks))
     main.tick_params(labelbottom=False)
@@ -119,15 +136,9 @@ def _draw(
 
 
 def _x_range(panel: Panel, marks: Marks) -> tuple[float, float]:
-    """From the first to the last bin with data, or with a tenth of an event expected."""
-    expected = panel.value["electron"] + panel.value["proton"]
-    filled = np.flatnonzero((panel.value["data"] > 0) | (expected > 0.1))
-    if not filled.size:
-        filled = np.arange(panel.edges.size - 1)
-    low, high = (
-        panel.edges[max(filled[0] - 1, 0)],
-        panel.edges[min(filled[-1] + 2, panel.edges.size - 1)],
-    )
+    """The used bins and one on either side, and all that is marked."""
+    first, stop = used_bins(panel.value["data"], panel.value["electron"] + panel.value["proton"])
+    low, high = panel.edges[max(first - 1, 0)], panel.edges[min(stop + 1, panel.edges.size - 1)]
     marked = [m for m in (marks.cut, *(marks.control or ())) if m is not None]
     pad = 0.03 * (high - low)
     return float(min([low, *marked]) - pad), float(max([high, *marked]) + pad)

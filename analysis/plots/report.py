@@ -18,6 +18,8 @@ from analysis.fluxtable import FluxTable
 from analysis.plots.energies import plot_acceptance, plot_cut_flow, plot_efficiency_and_background
 from analysis.plots.scores import plot_control, plot_score_bins, plot_score_overview
 from analysis.plots.spectra import plot_flux
+from analysis.plots.style import PlotError
+from analysis.selection import Edge, project, selection_text
 from analysis.templates import template
 
 __all__ = ["draw_run"]
@@ -32,6 +34,9 @@ def draw_run(
     curve: tuple[ArrayLike, ArrayLike] | None = None,
     comparison: Comparison | None = None,
     region: str = "fiducial",
+    edge: Edge | None = None,
+    bgo: str | None = None,
+    score: str | None = None,
     bins: Sequence[int] | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -45,6 +50,11 @@ def draw_run(
         curve: Energies (GeV) and flux of a reference curve, for synthetic data the injected one.
         comparison: Shown below the flux.
         region: ``fiducial`` or ``topfiducial``.
+        edge: Edge cut on or off; default that of the flux table, else on. The control variables and
+            the cut flow are always those of the full chain.
+        bgo: BGO reconstruction; default that of the flux table, else as in
+            :func:`analysis.selection.project`.
+        score: Score; default that of the flux table, else the card's. Another one needs a flux table.
         bins: Energy bins of the score distributions; default: those with a flux, or with data.
         overwrite: Replace files that exist.
 
@@ -56,8 +66,26 @@ def draw_run(
         AnalysisError: Histograms or metadata that do not fit.
     """
     synthetic = bool(meta.get("synthetic"))
-    chosen = table.meta["flux"] if table is not None else meta["score"]
+    taken = table.meta["flux"] if table is not None else {}
+    asked = {"edge_cut": edge, "bgo_reconstruction": bgo, "score": score}
+    for key, value in asked.items():
+        if value is not None and taken.get(key, value) != value:
+            msg = f"the flux table has {key} {taken[key]!r}, asked for is {value!r}: make it anew"
+            raise PlotError(msg)
+    hists, meta = project(
+        hists,
+        meta,
+        edge=edge or taken.get("edge_cut", "on"),
+        bgo=bgo or taken.get("bgo_reconstruction"),
+        score=score or taken.get("score"),
+    )
+    chosen = taken or meta["score"]
+    if "cut" not in chosen:
+        msg = f"the card has no cut for the score {score!r}: give the table of a flux made with one"
+        raise PlotError(msg)
     cut, (low, high) = chosen["cut"], chosen["control"]
+    where = selection_text(region, meta)
+    always = selection_text(region, {**meta, "edge_cut": "on"})
     data, electron, proton = (
         template(hists["score"], kind, region) for kind in ("data", "electron", "proton")
     )
@@ -68,7 +96,12 @@ def draw_run(
     livetime = float(meta["livetime_s"])
     common: dict[str, Any] = {"synthetic": synthetic, "overwrite": overwrite}
     scales: dict[str, Any] = {"electron_scale": livetime, "proton_scale": background.scale}
-    marks: dict[str, Any] = {"cut": cut, "control": (low, high), "score_label": label}
+    marks: dict[str, Any] = {
+        "cut": cut,
+        "control": (low, high),
+        "score_label": label,
+        "where": where,
+    }
 
     folder.mkdir(parents=True, exist_ok=True)
     spread = None if bins is None else [bins[i] for i in _spread(len(bins), 9)]
@@ -79,17 +112,27 @@ def draw_run(
         data, electron, proton, folder / "scores", bins=bins, **scales, **marks, **common
     )
     out += plot_efficiency_and_background(
-        signal_efficiency(electron, cut), background, folder / "efficiency_background", **common
+        signal_efficiency(electron, cut),
+        background,
+        folder / "efficiency_background",
+        title=where,
+        **common,
     )
     integral = meta["target_flux_integral"]["electron"]
     out += plot_acceptance(
         {r: acceptance_from_histogram(hists["passed"], integral, region=r) for r in _filled(hists)},
         folder / "acceptance",
+        title=where.removeprefix(region).removeprefix(", "),
         **common,
     )
     for kind in ("data", "electron", "proton"):
         out += plot_cut_flow(
-            hists["cutflow"], folder / f"cutflow_{kind}", kind=kind, region=region, **common
+            hists["cutflow"],
+            folder / f"cutflow_{kind}",
+            kind=kind,
+            region=region,
+            where=always,
+            **common,
         )
     for name in ("sum_rms", "f_last", "theta", "max_layer_ratio"):
         if f"control_{name}" in hists:
@@ -97,12 +140,16 @@ def draw_run(
                 hists[f"control_{name}"],
                 folder / f"control_{name}",
                 region=region,
+                where=f"{always}, edge cut on" if meta["edge_cut"] == "off" else always,
                 name=name,
                 **scales,
                 **common,
             )
     if table is not None:
-        out += plot_flux(table, folder / "flux", curve=curve, comparison=comparison, **common)
+        label = "this analysis" if where == region == "fiducial" else f"this analysis, {where}"
+        out += plot_flux(
+            table, folder / "flux", label=label, curve=curve, comparison=comparison, **common
+        )
     return out
 
 

@@ -12,7 +12,7 @@ from hist import Hist
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.exceptions import HistogramMismatchError
-from analysis.plots.panels import Marks, Panel, draw_grid, merge_factor, merged
+from analysis.plots.panels import Marks, Panel, draw_grid, merge_factor, merged, used_bins
 from analysis.plots.style import PlotError, energy_text
 from analysis.templates import Template, inner_bins, select
 
@@ -35,6 +35,7 @@ def plot_score_overview(
     control: tuple[float, float],
     synthetic: bool,
     score_label: str = "Score Ω",
+    where: str | None = None,
     bins: Sequence[int] | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -52,6 +53,7 @@ def plot_score_overview(
         control: Lower and upper border of the control region.
         synthetic: Whether the data are simulated.
         score_label: Label of the score axis.
+        where: Text of the selection; default the region.
         bins: Energy bins to draw; default: nine at most, spread over those with data.
         overwrite: Replace files that exist.
 
@@ -66,7 +68,9 @@ def plot_score_overview(
     mc = (electron, electron_scale), (proton, proton_scale)
     panels = _score_panels(data, mc, _chosen(data, bins, most=9))
     marks = Marks(score_label, cut, control)
-    return draw_grid(panels, marks, data.region, stem, synthetic=synthetic, overwrite=overwrite)
+    return draw_grid(
+        panels, marks, where or data.region, stem, synthetic=synthetic, overwrite=overwrite
+    )
 
 
 def plot_score_bins(
@@ -81,6 +85,7 @@ def plot_score_bins(
     control: tuple[float, float],
     synthetic: bool,
     score_label: str = "Score Ω",
+    where: str | None = None,
     bins: Sequence[int] | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -97,6 +102,7 @@ def plot_score_bins(
         control: Control region.
         synthetic: Whether the data are simulated.
         score_label: Label of the score axis.
+        where: Text of the selection; default the region.
         bins: Energy bins to draw; default: all with data.
         overwrite: Replace files that exist.
 
@@ -116,7 +122,7 @@ def plot_score_bins(
         low, high = data.energy_edges[i : i + 2]
         stem = Path(folder) / f"bin_{i:02d}_{low:.0f}_{high:.0f}_gev"
         paths += draw_grid(
-            [panel], marks, data.region, stem, synthetic=synthetic, overwrite=overwrite
+            [panel], marks, where or data.region, stem, synthetic=synthetic, overwrite=overwrite
         )
     return paths
 
@@ -130,6 +136,7 @@ def plot_control(
     proton_scale: ArrayLike,
     synthetic: bool,
     ranges_gev: Sequence[tuple[float, float]] | None = None,
+    where: str | None = None,
     name: str = "control",
     overwrite: bool = False,
 ) -> list[Path]:
@@ -144,6 +151,7 @@ def plot_control(
         synthetic: Whether the data are simulated.
         ranges_gev: Energy ranges, one panel each, made of the bins that lie inside; default: four
             at most with about the same number of filled bins.
+        where: Text of the selection; default the region.
         name: Name of the histogram, for messages.
         overwrite: Replace files that exist.
 
@@ -188,7 +196,7 @@ def plot_control(
         for g in groups
     ]
     marks = Marks(axis.label or axis.name)
-    return draw_grid(panels, marks, region, stem, synthetic=synthetic, overwrite=overwrite)
+    return draw_grid(panels, marks, where or region, stem, synthetic=synthetic, overwrite=overwrite)
 
 
 def _bins_inside(edges: FloatArray, low: float, high: float) -> NDArray[np.intp]:
@@ -237,10 +245,12 @@ def _score_panels(
                 msg = f"{axis} of {other.kind!r} and {data.kind!r} differ: draw one file at a time"
                 raise HistogramMismatchError(msg)
     n = data.values.shape[0]
-    merge = merge_factor(data.omega_edges.size - 1)
     parts: list[tuple[str, Template, FloatArray]] = [("data", data, np.ones(n))]
     for kind, (part, scale) in zip(("electron", "proton"), mc, strict=True):
         parts.append((kind, part, np.nan_to_num(_per_bin(scale, n, kind))))
+    expected = sum(t.values[bins, 1:-1] * s[bins, None] for _, t, s in parts[1:])
+    first, stop = used_bins(data.values[bins, 1:-1], np.asarray(expected))
+    merge = merge_factor(data.omega_edges.size - 1, stop - first)
     return [
         Panel(
             energy_text(data.energy_edges[i], data.energy_edges[i + 1]),

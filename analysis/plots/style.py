@@ -26,6 +26,7 @@ __all__ = [
     "distances",
     "energy_axis",
     "energy_text",
+    "grid",
     "outside_markers",
     "page",
     "points",
@@ -128,7 +129,7 @@ def page(
                 color=COLOURS["synthetic"],
             )
         if title:
-            figure.text(0.985, 0.98, title, ha="right", va="top")
+            figure.text(0.985, 1 - 0.09 / size[1], title, ha="right", va="top")
         yield Page(figure, paths)
         base.parent.mkdir(parents=True, exist_ok=True)
         _write(figure, paths)
@@ -170,6 +171,12 @@ def points(
 def distances(y: FloatArray, lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Distances from the points to the ends of their intervals, rounding below 0 taken away."""
     return np.maximum(y - lower, 0.0), np.maximum(upper - y, 0.0)
+
+
+def grid(panels: int, most: int = 3) -> tuple[int, int]:
+    """Rows and columns of a page of panels: four are two by two."""
+    columns = 2 if panels == 4 else min(most, panels)
+    return -(-panels // columns), columns
 
 
 def outside_markers(ax: Axes, x: FloatArray, y: FloatArray, **style: Any) -> None:

@@ -38,6 +38,9 @@ def command(
         msg = "give a flux table, or --list"
         raise click.UsageError(msg)
     flux = read_flux_table(table)
+    selection = flux.meta.get("flux", {})
+    if selection.get("region", "fiducial") != "fiducial" or selection.get("edge_cut", "on") != "on":
+        click.echo(f"{selection['region']}, edge cut {selection.get('edge_cut', 'on')}")
     limits: dict[str, Any] = {"e_min_gev": e_min_gev, "e_max_gev": e_max_gev}
     if injected:
         reference = bin_average(injected_spectrum(flux.meta), flux.e_min, flux.e_max)

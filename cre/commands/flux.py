@@ -10,6 +10,7 @@ from analysis.exceptions import IncompleteDataError
 from analysis.flux import flux_from_histograms
 from analysis.fluxtable import FluxTable, write_flux_table
 from analysis.histfile import load
+from analysis.selection import Edge
 from cre.provenance import record, sha256
 
 SUFFIXES = (".ecsv", ".csv", ".json")
@@ -21,6 +22,11 @@ SUFFIXES = (".ecsv", ".csv", ".json")
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Stem, e.g. flux"
 )
 @click.option("--region", type=click.Choice(["fiducial", "topfiducial"]), default="fiducial")
+@click.option(
+    "--edge", type=click.Choice(["on", "off"]), default="on", show_default=True, help="Edge cut."
+)
+@click.option("--bgo", help="BGO reconstruction; default the only one, 'new' if there are several.")
+@click.option("--score", help="A further score of the file, with --cut and --control.")
 @click.option("--cut", type=float, help="Score cut; default the card's.")
 @click.option("--control", type=(float, float), help="Proton control region; default the card's.")
 @click.option("--electrons-in-control", is_flag=True, help="Subtract electrons from the control.")
@@ -34,6 +40,9 @@ def command(
     histograms: Path,
     output: Path,
     region: str,
+    edge: Edge,
+    bgo: str | None,
+    score: str | None,
     cut: float | None,
     control: tuple[float, float] | None,
     electrons_in_control: bool,
@@ -50,6 +59,9 @@ def command(
         raise FileExistsError(msg)
     options = {
         "region": region,
+        "edge": edge,
+        "bgo": bgo,
+        "score_name": score,
         "cut": cut,
         "control": control,
         "electrons_in_control": electrons_in_control,
@@ -83,11 +95,16 @@ def summary(table: FluxTable) -> str:
     lines = []
     if table.meta.get("synthetic"):
         lines.append("SYNTHETIC data, not data of the experiment")
-    if table.meta["flux"]["region"] != "fiducial":
+    flux = table.meta["flux"]
+    lines.append(
+        f"{flux['region']}, edge cut {flux.get('edge_cut', 'on')}, "
+        f"{flux.get('bgo_reconstruction', 'new')} BGO reconstruction, score {flux.get('score')}"
+    )
+    if flux["region"] != "fiducial":
         lines.append(
             "WARNING: showers of this region leak; without unfolding their flux is off by 5 to 20 %"
         )
-    limited = set(table.meta["flux"]["background_mc_limited_bins"])
+    limited = set(flux["background_mc_limited_bins"])
     lines.append(
         f"{'E bin (GeV)':>19} {'N':>6} {'bkg':>6} {'eff':>6} {'A m2sr':>7} "
         f"{'flux GeV-1 m-2 s-1 sr-1':>30}"

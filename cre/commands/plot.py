@@ -11,6 +11,7 @@ from analysis.compare import compare_to_spectrum
 from analysis.fluxtable import read_flux_table
 from analysis.histfile import load
 from analysis.plots import draw_run
+from analysis.selection import Edge
 from cre.injected import bin_average, injected_spectrum
 
 
@@ -19,6 +20,10 @@ from cre.injected import bin_average, injected_spectrum
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder.")
 @click.option("--flux", type=click.Path(path_type=Path), help="Flux table (.ecsv, .csv or .json).")
 @click.option("--region", type=click.Choice(["fiducial", "topfiducial"]), default="fiducial")
+@click.option(
+    "--edge", type=click.Choice(["on", "off"]), help="Edge cut; default the table's, or on."
+)
+@click.option("--bgo", help="BGO reconstruction; default the table's, or the only one, or 'new'.")
 @click.option("--chi2-max-gev", type=float, default=1000.0, help="χ² against injected: up to here.")
 @click.option("--overwrite", is_flag=True, help="Replace figures.")
 def command(
@@ -26,6 +31,8 @@ def command(
     output: Path,
     flux: Path | None,
     region: str,
+    edge: Edge | None,
+    bgo: str | None,
     chi2_max_gev: float,
     overwrite: bool,
 ) -> None:
@@ -47,6 +54,8 @@ def command(
         curve=curve,
         comparison=comparison,
         region=region,
+        edge=edge,
+        bgo=bgo,
         overwrite=overwrite,
     )
     click.echo(f"wrote {len(paths)} figures to {output}")

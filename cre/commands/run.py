@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import socket
 import time
@@ -21,7 +23,7 @@ from processors.binning import energy_edges_gev
 from processors.exceptions import IncompleteError, ManifestError, NonFiniteError
 from processors.manifest import FileEntry, Manifest
 from processors.manifest import read as read_manifest
-from processors.processor import MC_KINDS
+from processors.processor import MC_KINDS, RunConfig
 from processors.run import RunResult, check_files, execute, plan
 from processors.spectrum import parse
 
@@ -44,12 +46,11 @@ def command(card: Path, workers: int, output: Path | None, overwrite: bool, dry_
         msg = f"{existing[0]} exists; choose another --output or give --overwrite"
         raise FileExistsError(msg)
     manifest = read_manifest(resolved.manifest)
-    files = [f for f in manifest.files if f.bgo_reconstruction == resolved.bgo_reconstruction]
-    if not files:
-        msg = (
-            f"{resolved.manifest}: no file with the {resolved.bgo_reconstruction!r} reconstruction"
-        )
-        raise ManifestError(msg)
+    files = [f for f in manifest.files if f.bgo_reconstruction in resolved.bgo_reconstruction]
+    for bgo in resolved.bgo_reconstruction:
+        if bgo not in {f.bgo_reconstruction for f in files}:
+            msg = f"{resolved.manifest}: no file with the {bgo!r} reconstruction"
+            raise ManifestError(msg)
     config = run_config(resolved, files)
     check_files(files, config)
     items = plan(files, resolved.chunk_size)
@@ -65,6 +66,9 @@ def command(card: Path, workers: int, output: Path | None, overwrite: bool, dry_
         entry.read(resolved.manifest)
         entry.notes["card"] = resolved.as_dict()
         entry.inputs += [{"path": f.path, "uuid": f.uuid, "sha256": f.sha256} for f in files]
+        models = config.models.to_list()
+        entry.inputs += [{"path": m["path"], "sha256": m["sha256"]} for m in models]
+        entry.notes["models"] = models
         entry.notes["quarantined"] = [q.model_dump() for q in manifest.quarantined]
         # an interrupted run must not pass off the histograms of an earlier one as its own
         for old in existing:
@@ -75,7 +79,7 @@ def command(card: Path, workers: int, output: Path | None, overwrite: bool, dry_
             result = execute(
                 items, config, workers=workers, progress=_told(advance, state, len(items), total)
             )
-        meta = run_meta(resolved, manifest, files, result)
+        meta = run_meta(resolved, manifest, files, config, result)
         write_json(
             state,
             {
@@ -85,23 +89,33 @@ def command(card: Path, workers: int, output: Path | None, overwrite: bool, dry_
                 "missing": result.missing,
                 "events": result.output.get("events", {}),
                 "livetime_s": meta["livetime_s"],
+                "livetime_by_bgo_s": _livetimes(meta),
                 "nonfinite": meta["nonfinite"],
             },
         )
+        several = len(resolved.bgo_reconstruction) > 1
         if result.output:
             hists = result.output["hists"]
             entry.wrote(save(stem, hists, meta, overwrite=overwrite))
             entry.notes["cutflow"] = {
-                f"{kind}/{region}": cutflow_table(hists["cutflow"], kind, region)
+                f"{kind}/{region}{f'/{bgo}' if several else ''}": cutflow_table(
+                    hists["cutflow"], kind, region, bgo
+                )
                 for kind in ("data", *MC_KINDS)
                 for region in resolved.regions
+                for bgo in resolved.bgo_reconstruction
             }
             entry.notes["livetime_s"] = meta["livetime_s"]
+            entry.notes["livetime_by_bgo_s"] = _livetimes(meta)
         entry.notes["missing"] = dict(result.missing)
         problem = _problem(resolved, result)
         if problem is not None:
             raise problem
-    click.echo(f"wrote {stem}{{{','.join(SUFFIXES)}}}; livetime {meta['livetime_s']:.1f} s")
+    livetimes = ", ".join(
+        f"{seconds:.1f} s" + (f" ({bgo} BGO)" if several else "")
+        for bgo, seconds in _livetimes(meta).items()
+    )
+    click.echo(f"wrote {stem}{{{','.join(SUFFIXES)}}}; livetime {livetimes}")
 
 
 def _running(processed: int, planned: int, events: str) -> dict[str, Any]:
@@ -133,13 +147,30 @@ def _told(
     return tell
 
 
+def _livetimes(meta: dict[str, Any]) -> dict[str, float]:
+    return {bgo: part["livetime_s"] for bgo, part in meta["by_bgo"].items()}
+
+
 def run_meta(
-    card: Card, manifest: Manifest, files: Sequence[FileEntry], result: RunResult
+    card: Card,
+    manifest: Manifest,
+    files: Sequence[FileEntry],
+    config: RunConfig,
+    result: RunResult,
 ) -> dict[str, Any]:
-    """Metadata of the histogram file: what was read, with which livetime and generated events."""
+    """Metadata of the histogram file: what was read, with which livetime and generated events.
+
+    What differs between BGO reconstructions stands in ``by_bgo``; that of the first also at the top.
+    """
     edges = energy_edges_gev(extended=card.extended_bins)
     data = [f for f in files if f.kind == "data"]
-    config = run_config(card, files)
+    by_bgo = {
+        bgo: {
+            "livetime_s": sum(f.livetime_s for f in data if f.bgo_reconstruction == bgo),
+            "generated": {k: [dict(g) for g in v] for k, v in config.generated[bgo].items()},
+        }
+        for bgo in config.bgo
+    }
     injected = next((f.injected for f in data if f.injected), {})
     keep = (
         "path",
@@ -164,8 +195,8 @@ def run_meta(
             for f in files
         ],
         "quarantined": [q.model_dump() for q in manifest.quarantined],
-        "livetime_s": sum(f.livetime_s for f in data),
-        "generated": {k: [dict(g) for g in v] for k, v in config.generated.items()},
+        **by_bgo[config.bgo[0]],
+        "by_bgo": by_bgo,
         "target_spectrum": dict(card.target),
         "target_flux_integral": {
             kind: np.asarray(parse(card.target[kind]).integral(edges[:-1], edges[1:])).tolist()
@@ -175,7 +206,11 @@ def run_meta(
             "name": card.score.name,
             "cut": card.score.cut,
             "control": list(card.score.control),
+            **({"strategy": card.score.strategy} if "omega" in card.scores else {}),
         },
+        "also": list(card.also),
+        "models": config.models.to_list(),
+        "calibration": _calibration(card, config),
         "ledger": {
             "planned": len(result.planned),
             "processed": len(result.processed),
@@ -189,7 +224,20 @@ def run_meta(
         "injected": injected,
         "fiducial_only": any(f.fiducial_only for f in files),
         "complete_above_gev": max((f.complete_above_gev for f in files), default=0.0),
-        "bgo_reconstruction": card.bgo_reconstruction,
+        "bgo_reconstruction": config.bgo[0] if len(config.bgo) == 1 else list(config.bgo),
+    }
+
+
+def _calibration(card: Card, config: RunConfig) -> dict[str, Any] | None:
+    """Which table was applied to simulated events, with the hash of its content."""
+    if config.calibration is None:
+        return None
+    content = json.dumps(dict(config.calibration), sort_keys=True)
+    return {
+        "source": card.calibration,
+        "name": config.calibration["name"],
+        "synthetic": config.calibration["synthetic"],
+        "sha256": hashlib.sha256(content.encode()).hexdigest(),
     }
 
 

@@ -232,11 +232,15 @@ PROTON = shape(-1.8, 0.45)
 TRUTH = bin_average()
 
 
+BGO = hist.axis.StrCategory(["new"], name="bgo")
+EDGE = hist.axis.StrCategory(["pass", "fail"], name="edge")
+
+
 def fill(histogram, kind, value, variance):
     index = {"data": 0, "electron": 1, "proton": 2}[kind]
     view = histogram.view()
-    view.value[index, 0] = value
-    view.variance[index, 0] = variance
+    view.value[index, 0, 0, 0] = value
+    view.variance[index, 0, 0, 0] = variance
 
 
 def build(livetime=2e7, electron=ELECTRON, proton=PROTON, proton_ratio=5.0, rng=None):
@@ -246,6 +250,8 @@ def build(livetime=2e7, electron=ELECTRON, proton=PROTON, proton_ratio=5.0, rng=
     score = hist.Hist(
         hist.axis.StrCategory(["data", "electron", "proton"], name="kind"),
         hist.axis.StrCategory(["fiducial", "topfiducial"], name="region"),
+        BGO,
+        EDGE,
         hist.axis.Variable(EDGES, name="energy"),
         OMEGA,
         storage=hist.storage.Weight(),
@@ -270,11 +276,13 @@ def build(livetime=2e7, electron=ELECTRON, proton=PROTON, proton_ratio=5.0, rng=
     passed = hist.Hist(
         hist.axis.StrCategory(["electron", "proton"], name="kind"),
         hist.axis.StrCategory(["fiducial", "topfiducial"], name="region"),
+        BGO,
+        EDGE,
         hist.axis.Variable(EDGES, name="energy_true"),
         storage=hist.storage.Weight(),
     )
-    passed.view().value[0, 0] = rate
-    passed.view().variance[0, 0] = rate**2 / 40000
+    passed.view().value[0, 0, 0, 0] = rate
+    passed.view().variance[0, 0, 0, 0] = rate**2 / 40000
     meta = {
         "livetime_s": livetime,
         "target_flux_integral": {"electron": list(TRUTH * width), "proton": []},
@@ -360,10 +368,10 @@ def test_toys_with_few_counts_stay_usable():
 
 def test_a_bin_without_simulation_fails_alone():
     sample = build()
-    sample.hists["score"].view().value[2, 0, 3] = 0.0  # protons
-    sample.hists["score"].view().value[1, 0, 5, 31:] = 0.0  # electrons above the cut
-    sample.hists["score"].view().variance[1, 0, 5, 31:] = 0.0
-    sample.hists["passed"].view().value[0, 0, 7] = 0.0
+    sample.hists["score"].view().value[2, 0, 0, 0, 3] = 0.0  # protons
+    sample.hists["score"].view().value[1, 0, 0, 0, 5, 31:] = 0.0  # electrons above the cut
+    sample.hists["score"].view().variance[1, 0, 0, 0, 5, 31:] = 0.0
+    sample.hists["passed"].view().value[0, 0, 0, 0, 7] = 0.0
     table = flux_from_histograms(sample.hists, sample.meta)
     assert np.flatnonzero(~table.success).tolist() == [3, 5, 7]
     words = [entry["reason"].split(":")[0] for entry in table.meta["failed_bins"]]

@@ -17,8 +17,9 @@ import uproot
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis import histfile
+from analysis import histfile, histformats
 from analysis.histfile import HistFile, HistFileError, UnsafePickleError, load, save
+from analysis.selection import project
 
 SUFFIXES = ["pkl", "json.gz", "root"]
 GOLDEN = Path(__file__).parent / "golden" / "histograms-1.pkl"
@@ -73,7 +74,7 @@ def files(tmp_path):
 
 def replace_bytes(path, **content):
     path.write_bytes(
-        pickle.dumps({"schema": "cre-histograms/1", "hists": {}, "meta": {}} | content)
+        pickle.dumps({"schema": "cre-histograms/2", "hists": {}, "meta": {}} | content)
     )
     return path
 
@@ -220,19 +221,53 @@ def test_golden_pickle():
     """Made once with hist 2.12.1, boost-histogram 1.8.1, numpy 2.4; must stay readable."""
     content = load(GOLDEN)
     score = content.hists["score"]
+    assert [a.name for a in score.axes] == ["kind", "region", "bgo", "edge", "energy", "omega"]
     assert list(score.axes[0]) == ["data", "electron", "proton"]
-    assert score["data", "fiducial", sum, :].values().tolist() == [0.0, 3.0, 0.0, 1.0]
-    assert score["proton", "fiducial", 0, 2].value == 0.75
-    assert score["proton", "fiducial", 0, 2].variance == pytest.approx(0.3125)
+    assert list(score.axes["bgo"]) == ["new"]
+    assert list(score.axes["edge"]) == ["pass"]
+    here = "new", "pass"
+    assert score["data", "fiducial", *here, sum, :].values().tolist() == [0.0, 3.0, 0.0, 1.0]
+    assert score["proton", "fiducial", *here, 0, 2].value == 0.75
+    assert score["proton", "fiducial", *here, 0, 2].variance == pytest.approx(0.3125)
+    assert content.meta["by_bgo"] == {"new": {}}
     assert score.axes["energy"].edges.tolist() == [24.0, 27.5, 31.6]
     assert content.meta["score"] == {"name": "zeta", "cut": 8.5, "control": [20.0, 100.0]}
     assert math.isinf(content.meta["odd"])
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_of_the_first_version_is_upgraded(tmp_path, monkeypatch, suffix):
+    """The same contents, flow bins too, behind one reconstruction and the passed edge cut."""
+    hists = sample()
+    hists["other"] = hists["cutflow"].project("cut", "energy")
+    monkeypatch.setattr(histformats, "SCHEMA", "cre-histograms/1")
+    paths = save(tmp_path / "h", hists, META | {"bgo_reconstruction": "old"})
+    monkeypatch.undo()
+    back = load(paths[SUFFIXES.index(suffix)])
+    names = {name: [a.name for a in h.axes] for name, h in back.hists.items()}
+    assert names == {
+        "score": ["kind", "region", "bgo", "edge", "energy", "omega"],
+        "cutflow": ["kind", "region", "bgo", "cut", "energy"],
+        "other": ["cut", "energy"],
+    }
+    score = back.hists["score"]
+    assert list(score.axes["bgo"]) == ["old"]
+    for part in ("values", "variances"):
+        new, old = (getattr(h, part)(flow=True) for h in (score, hists["score"]))
+        assert np.array_equal(new[:, :, 0, 0], old)
+        assert new.sum() == pytest.approx(old.sum())  # nothing in the flow bins of the new axes
+    assert back.meta["by_bgo"] == {"old": {"livetime_s": 1.0e6, "generated": None}}
+    plain, meta = project(back.hists, back.meta)
+    assert plain["score"] == hists["score"]
+    assert meta["livetime_s"] == 1.0e6
+    again = save(tmp_path / "again", back.hists, back.meta)
+    assert load(again[0]).hists["score"] == score
+
+
 def test_plain_pickle_opens_without_this_package(files):
     _, paths = files
     content = pickle.loads(paths[0].read_bytes())
-    assert content["schema"] == "cre-histograms/1"
+    assert content["schema"] == "cre-histograms/2"
     assert content["hists"]["score"] == sample()["score"]
 
 
@@ -276,7 +311,7 @@ class Call:
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_malicious_pickle_is_refused(tmp_path, function, arguments, name, protocol):
     path = tmp_path / "bad.pkl"
-    content = {"schema": "cre-histograms/1", "hists": {}, "meta": {"x": Call(function, *arguments)}}
+    content = {"schema": "cre-histograms/2", "hists": {}, "meta": {"x": Call(function, *arguments)}}
     if arguments and arguments[0] is hist:
         content["meta"]["x"] = Call(getattr, "text", "upper")
     path.write_bytes(pickle.dumps(content, protocol=protocol))
@@ -392,7 +427,10 @@ def test_garbage(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"schema": "cre-histograms/2"}, "schema 'cre-histograms/2', this program reads"),
+        (
+            {"schema": "cre-histograms/9"},
+            "schema 'cre-histograms/9', this program reads 'cre-histograms/1' and 'cre-histograms/2'",
+        ),
         ({"extra": 1}, "holds 'schema', 'hists' and 'meta'"),
         ({"hists": []}, "are dictionaries"),
         ({"meta": {"x": (1, 2)}}, "meta.x is a builtins.tuple"),

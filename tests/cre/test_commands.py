@@ -270,8 +270,8 @@ def test_files_with_bits_only(make_ntuple: MakeNtuple, project: Path, cre: Cre) 
     code, _, err = cre("run", project / "card.yaml")
     assert code == 0, err
     hists = load(project / "run/histograms.pkl").hists
-    assert hists["score"]["data", "fiducial", :, :].sum(flow=True).value > 20
-    assert hists["score"]["data", "topfiducial", :, :].sum(flow=True).value == 0
+    assert hists["score"]["data", "fiducial", "new", "pass", :, :].sum(flow=True).value > 20
+    assert hists["score"]["data", "topfiducial", "new", "pass", :, :].sum(flow=True).value == 0
 
 
 def test_manifest_problems_and_quarantine(
@@ -349,7 +349,9 @@ def test_inspect(make_ntuple: MakeNtuple, tmp_path: Path, cre: Cre) -> None:
         ),
         pytest.param({"cuts": ["region", 3]}, "a cut is a name", id="cut"),
         pytest.param(
-            {"score": {"name": "dnn", "cut": 1, "control": [0, 1]}}, "unknown score", id="s"
+            {"score": {"name": "dnn", "cut": 1, "control": [0, 1]}},
+            "score 'dnn' has no model for the fiducial region",
+            id="s",
         ),
         pytest.param({"score": {"cut": 0, "control": [0, 1]}}, "must ascend", id="control"),
         pytest.param({"target": {}}, "a spectrum for each of electron, proton", id="target"),

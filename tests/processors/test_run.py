@@ -40,8 +40,10 @@ def config(files: list[FileEntry], **change: Any) -> RunConfig:
         "regions": ("fiducial", "topfiducial"),
         "score": "zeta",
         "generated": {
-            k: [f.generated.model_dump() for f in files if f.kind == k and f.generated]
-            for k in ("electron", "proton")
+            "new": {
+                k: [f.generated.model_dump() for f in files if f.kind == k and f.generated]
+                for k in ("electron", "proton")
+            }
         },
         "target": {"electron": ELECTRON_2017.to_dict(), "proton": PROTON_2026.to_dict()},
     }
@@ -75,11 +77,11 @@ def test_histograms_equal_a_plain_loop(files: list[FileEntry]) -> None:
     assert len(result.planned) == len(result.processed) == 4
     hists = result.output["hists"]
     assert result.output["events"] == {"data": 400, "electron": 300, "proton": 250}
-    assert result.output["nonfinite"] == {"e_corr": 0, "omega": 0, "weight": 0}
+    assert result.output["nonfinite"] == {"e_corr": 0, "zeta": 0, "weight": 0}
 
     events = toy_events(400, 1, kind="data")
     keep = slow_selection(events, "data")
-    score = hists["score"]["data", "fiducial", :, :]
+    score = hists["score"]["data", "fiducial", "new", "pass", :, :]
     assert 0 < keep.sum() < 400
     assert score.sum(flow=True).value == keep.sum()
     expected, _, _ = np.histogram2d(
@@ -94,18 +96,18 @@ def test_histograms_equal_a_plain_loop(files: list[FileEntry]) -> None:
     keep = slow_selection(events, "proton")
     sample = [Generated(events=1_000_000, e_min_gev=50.0, e_max_gev=5000.0)]
     w = rate_weights(events["e_true"], events["weight"], sample, PROTON_2026)[keep]
-    protons = hists["score"]["proton", "fiducial", :, :].sum(flow=True)
+    protons = hists["score"]["proton", "fiducial", "new", "pass", :, :].sum(flow=True)
     assert protons.value == pytest.approx(w.sum(), rel=1e-5)
     assert protons.variance == pytest.approx((w**2).sum(), rel=1e-5)
-    passed = hists["passed"]["proton", "fiducial", :].sum(flow=True)
+    passed = hists["passed"]["proton", "fiducial", "new", "pass", :].sum(flow=True)
     assert passed.value == pytest.approx(w.sum(), rel=1e-5)
-    response = hists["response"]["proton", "fiducial", :, :].sum(flow=True)
+    response = hists["response"]["proton", "fiducial", "new", "pass", :, :].sum(flow=True)
     assert response.value == pytest.approx(w.sum(), rel=1e-5)
 
     flow = hists["cutflow"]
-    last = flow["data", "fiducial", "psd_charge", "cumulative", :].sum(flow=True).value
+    last = flow["data", "fiducial", "new", "psd_charge", "cumulative", :].sum(flow=True).value
     assert last == slow_selection(toy_events(400, 1, kind="data"), "data").sum()
-    assert flow["data", "fiducial", "saa", "evaluated", :].sum(flow=True).value == 400
+    assert flow["data", "fiducial", "new", "saa", "evaluated", :].sum(flow=True).value == 400
     for name in (
         "sum_rms",
         "f_last",
@@ -115,9 +117,9 @@ def test_histograms_equal_a_plain_loop(files: list[FileEntry]) -> None:
         "max_layer_ratio",
         "stk_n_clusters",
     ):
-        filled = hists[f"control_{name}"]["data", "fiducial", :, :].sum(flow=True).value
+        filled = hists[f"control_{name}"]["data", "fiducial", "new", :, :].sum(flow=True).value
         assert filled == last, name
-    layers = hists["control_layer_rms"]["data", "fiducial", :, :, :].sum(flow=True).value
+    layers = hists["control_layer_rms"]["data", "fiducial", "new", :, :, :].sum(flow=True).value
     assert layers == 14 * last
 
 
@@ -238,7 +240,9 @@ def test_weight_branches_that_are_no_importance_sampling_are_not_used(
             weights="none",
         ).files
         output = r.execute(r.plan(entries, 10**6), config(entries)).output
-        sums.append(output["hists"]["passed"]["electron", "fiducial", :].sum(flow=True).value)
+        sums.append(
+            output["hists"]["passed"]["electron", "fiducial", "new", "pass", :].sum(flow=True).value
+        )
     assert sums[0] == sums[1] > 0
 
 
@@ -252,7 +256,7 @@ def test_nonfinite_values_are_counted_and_not_filled(make_ntuple: MakeNtuple) ->
     output = r.execute(r.plan(entries, 10**6), config(entries)).output
     assert output["nonfinite"]["e_corr"] == 5
     assert output["nonfinite"]["weight"] == 1
-    assert output["nonfinite"]["omega"] > 0
+    assert output["nonfinite"]["zeta"] > 0
     for h in output["hists"].values():
         assert np.isfinite(h.values(flow=True)).all()
 

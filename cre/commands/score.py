@@ -1,0 +1,88 @@
+"""``cre score``: copies of ntuples with the scores of the networks and omega."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import click
+
+from cre.card import CardError, card_models, read_card
+from cre.progress import progress
+from cre.provenance import program, record, sha256
+from processors.calibration import load_calibration
+from processors.ntuple import load_aliases
+from processors.ntuplefile import look
+from processors.score import SCORES
+from processors.scorefile import Scoring, score_file
+
+
+@click.command("score")
+@click.argument("files", nargs=-1, required=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder.")
+@click.option(
+    "--card", type=click.Path(path_type=Path), help="Names networks and cuts; default the shipped."
+)
+@click.option("--kind", type=click.Choice(["data", "electron", "proton"]), help="If not stored.")
+@click.option("--aliases", default="dmlntup", show_default=True, help="Shipped name or YAML file.")
+@click.option("--drop", multiple=True, metavar="BRANCH", help="Branch to leave out (repeatable).")
+@click.option("--overwrite", is_flag=True, help="Replace the copies.")
+def command(
+    files: tuple[str, ...],
+    output: Path,
+    card: Path | None,
+    kind: str | None,
+    aliases: str,
+    drop: tuple[str, ...],
+    overwrite: bool,
+) -> None:
+    """Copy FILES and add MLscore_<network> for each network of the card, and omega.
+
+    An event has scores if one of the card's regions selects it, the edge cut aside; the others have NaN.
+    """
+    targets = [output / Path(f).name for f in files]
+    existing = [t for t in targets if t.exists()]
+    if existing and not overwrite:
+        msg = f"{existing[0]} exists; choose another --output or give --overwrite"
+        raise FileExistsError(msg)
+    if len(set(targets)) < len(targets):
+        msg = "two of the files have the same name; score them into different folders"
+        raise click.UsageError(msg)
+    source = card or Path(str(resources.files("cre.cards") / "omega.yaml"))
+    resolved = read_card(source)
+    per_region = [list(resolved.models.get(region, {})) for region in resolved.regions]
+    names = [n for n in per_region[0] if all(n in others for others in per_region)]
+    if not names:
+        msg = f"card {str(source)!r} names no network for all its regions; add some under 'models'"
+        raise CardError(msg)
+    scoring = Scoring(
+        cuts=resolved.cuts,
+        regions=resolved.regions,
+        names=[n for n in names if n not in SCORES],
+        models=card_models(resolved, scores=names, any_energy=True),
+        calibration=None
+        if resolved.calibration is None
+        else load_calibration(resolved.calibration),
+        note={"program": program(), "card": resolved.name},
+    )
+    convention = load_aliases(aliases)
+    total = sum(look(f, convention).entries for f in files)
+    output.mkdir(parents=True, exist_ok=True)
+    arguments = {"files": list(files), "output": output, "card": source, "drop": list(drop)}
+    with record(output / "score.provenance.json", "score", arguments) as entry:
+        entry.read(source)
+        entry.inputs += [{"path": f, "uuid": look(f, convention).uuid} for f in files]
+        entry.notes["models"] = scoring.models.to_list()
+        entry.notes["scored"] = {}
+        with progress("score", total) as advance:
+            for file, target in zip(files, targets, strict=True):
+                counts, lost = score_file(
+                    file, target, convention, scoring, kind=kind, drop=drop, advance=advance
+                )
+                entry.outputs.append({"path": str(target), "sha256": sha256(target)})
+                entry.notes["scored"][target.name] = counts
+                if lost:
+                    click.echo(f"{file}: not in the copy: {', '.join(lost)}", err=True)
+    for target in targets:
+        counts = entry.notes["scored"][target.name]
+        click.echo(f"wrote {target}: " + ", ".join(f"{n} {b}" for b, n in counts.items()))

@@ -1,0 +1,234 @@
+"""The histograms of a run: which there are, with which axes, and how one chunk fills them.
+
+All categories are fixed when a histogram is booked, so that merging keeps their order. Events that fail
+only the edge cut stand beside the selected ones in the axis ``edge`` of the score, response and passed
+histograms: the edge cut off is the sum over that axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import boost_histogram as bh
+import hist
+import numpy as np
+import numpy.typing as npt
+
+from processors import showers
+from processors.binning import energy_edges_gev
+from processors.chain import Cut, Passed
+from processors.geometry import N_LAYERS
+from processors.ntuple import Ntuple
+from processors.score import score_axis
+
+__all__ = [
+    "CONTROLS",
+    "EDGE_CUTS",
+    "KINDS",
+    "MC_KINDS",
+    "Selected",
+    "book_histograms",
+    "fill_cutflow",
+    "fill_events",
+    "score_name",
+]
+
+Values = npt.NDArray[Any]
+Histograms = Mapping[str, hist.Hist[Any]]
+
+KINDS = ("data", "electron", "proton")
+MC_KINDS = ("electron", "proton")
+STATS = ("evaluated", "passed", "cumulative", "n_minus_1")
+#: Cuts whose failing events are kept apart in the axis ``edge``.
+EDGE_CUTS = ("edge", "edge_from_image")
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control variable: from which fields, and how binned."""
+
+    fields: tuple[str, ...]
+    bins: int
+    low: float
+    high: float
+    label: str
+
+
+#: Event-wise control variables; those of the layers are ``layer_fraction`` and ``layer_rms``.
+CONTROLS: Mapping[str, Control] = {
+    "sum_rms": Control(("layer_rms",), 120, 0.0, 1800.0, "sum of layer RMS (mm)"),
+    "f_last": Control(("layer_fraction",), 100, -6.0, 0.0, "log10 F_last"),
+    "theta": Control(("slope_x", "slope_y"), 90, 0.0, 90.0, "axis zenith angle (deg)"),
+    "rms_l": Control(("rms_l",), 100, 0.0, 200.0, "RMS of the last layer (mm)"),
+    "rms_r": Control(("rms_r",), 100, 0.0, 200.0, "radial RMS (mm)"),
+    "max_layer_ratio": Control(("layer_fraction",), 70, 0.0, 0.7, "largest layer fraction"),
+    "stk_n_clusters": Control(("stk_n_clusters",), 60, 0.0, 60.0, "STK clusters in 1 R_M"),
+}
+
+
+def control_values(name: str, *arrays: Values) -> Values:
+    """Value of a control variable, shape (n,)."""
+    if name == "sum_rms":
+        return np.asarray(arrays[0].sum(axis=1))
+    if name == "f_last":
+        with np.errstate(divide="ignore"):
+            return np.log10(showers.f_last(arrays[0]))
+    if name == "theta":
+        return np.degrees(np.arctan(np.hypot(*arrays)))
+    if name == "max_layer_ratio":
+        return showers.max_layer_ratio(arrays[0])
+    return arrays[0]
+
+
+def score_name(position: int, name: str) -> str:
+    """Name of the histogram of a score: ``score`` for the first, that of the card, ``score_<name>`` else."""
+    return "score" if position == 0 else f"score_{name}"
+
+
+def book_histograms(
+    cuts: Sequence[Cut],
+    scores: Sequence[str],
+    strategy: str,
+    bgo: Sequence[str],
+    *,
+    extended_bins: bool = False,
+) -> dict[str, hist.Hist[Any]]:
+    """The histograms of a run, empty.
+
+    Args:
+        cuts: The chain.
+        scores: The score of the card, then further ones.
+        strategy: How omega combines the networks.
+        bgo: BGO reconstructions of the run.
+        extended_bins: Energy bins to 18 TeV instead of 10.5 TeV.
+
+    Returns:
+        Name to histogram.
+    """
+    kind = hist.axis.StrCategory(KINDS, name="kind", label="sample")
+    simulated = hist.axis.StrCategory(MC_KINDS, name="kind", label="sample")
+    region = hist.axis.StrCategory(["fiducial", "topfiducial"], name="region", label="region")
+    version = hist.axis.StrCategory(bgo, name="bgo", label="BGO reconstruction")
+    edge = hist.axis.StrCategory(["pass", "fail"], name="edge", label="edge cut")
+    edges = energy_edges_gev(extended=extended_bins)
+    energy = hist.axis.Variable(edges, name="energy", label="corrected energy (GeV)")
+    true = hist.axis.Variable(edges, name="energy_true", label="true energy (GeV)")
+    coarse = hist.axis.Variable([20.0, 100.0, 1e3, 1e4], name="energy", label=energy.label)
+    layer = hist.axis.StrCategory(
+        [str(i) for i in range(N_LAYERS)], name="layer", label="BGO layer"
+    )
+    cut = hist.axis.StrCategory([c.name for c in cuts], name="cut", label="cut")
+    stat = hist.axis.StrCategory(STATS, name="stat", label="count")
+
+    def book(*axes: Any) -> hist.Hist[Any]:
+        return hist.Hist(*axes, storage=bh.storage.Weight())
+
+    hists = {}
+    for i, name in enumerate(scores):
+        a = score_axis(name, strategy)
+        omega = hist.axis.Regular(a.bins, a.low, a.high, name="omega", label=a.label)
+        hists[score_name(i, name)] = book(kind, region, version, edge, energy, omega)
+    hists["response"] = book(simulated, region, version, edge, true, energy)
+    hists["passed"] = book(simulated, region, version, edge, true)
+    hists["cutflow"] = book(kind, region, version, cut, stat, energy)
+    for name, c in CONTROLS.items():
+        value = hist.axis.Regular(c.bins, c.low, c.high, name="value", label=c.label)
+        hists[f"control_{name}"] = book(kind, region, version, energy, value)
+    fraction = hist.axis.Regular(60, 0.0, 0.6, name="value", label="layer fraction")
+    rms = hist.axis.Regular(60, 0.0, 150.0, name="value", label="layer RMS (mm)")
+    hists["control_layer_fraction"] = book(kind, region, version, layer, coarse, fraction)
+    hists["control_layer_rms"] = book(kind, region, version, layer, coarse, rms)
+    return hists
+
+
+def fill_cutflow(
+    cutflow: hist.Hist[Any],
+    masks: Passed,
+    labels: tuple[str, str, str],
+    e_corr: Values,
+    weights: Values,
+) -> None:
+    """Count one chunk per cut; ``labels`` are kind, region and BGO reconstruction."""
+    for stat in STATS:
+        for cut, mask in getattr(masks, stat).items():
+            cutflow.fill(*labels, cut, stat, e_corr[mask], weight=weights[mask])
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Events of one chunk that pass every cut but perhaps the edge cut.
+
+    Attributes:
+        rows: Their indices in the chunk, shape (n,).
+        edge: Whether they pass the edge cut, shape (n,).
+        scores: Score to values, shape (n,); the first is that of the card.
+        weights: Weights, shape (n,).
+        labels: Kind, region and BGO reconstruction.
+    """
+
+    rows: npt.NDArray[np.intp]
+    edge: npt.NDArray[np.bool_]
+    scores: Mapping[str, Values]
+    weights: Values
+    labels: tuple[str, str, str]
+
+    def keep(self, mask: npt.NDArray[np.bool_]) -> Selected:
+        """Some of the events."""
+        scores = {name: values[mask] for name, values in self.scores.items()}
+        return Selected(self.rows[mask], self.edge[mask], scores, self.weights[mask], self.labels)
+
+
+def fill_events(
+    hists: Histograms, ntuple: Ntuple, events: Selected, calibrated: Mapping[str, Values]
+) -> None:
+    """Fill everything but the cut flow.
+
+    Args:
+        hists: The histograms.
+        ntuple: The chunk.
+        events: Selected with a finite score of the card; another score that is not finite is left out of
+            its histogram only.
+        calibrated: Control variable to values that stand for those of the chunk, for the events that
+            pass the edge cut.
+    """
+    for label, mask in (("pass", events.edge), ("fail", ~events.edge)):
+        if mask.any():
+            _fill_edge(hists, ntuple, events.keep(mask), label)
+    _fill_controls(hists, ntuple, events.keep(events.edge), calibrated)
+
+
+def _fill_edge(hists: Histograms, ntuple: Ntuple, events: Selected, label: str) -> None:
+    where = (*events.labels, label)
+    energy = np.asarray(ntuple["e_corr"], np.float64)[events.rows]
+    for i, (name, values) in enumerate(events.scores.items()):
+        good = np.isfinite(values)
+        hists[score_name(i, name)].fill(
+            *where, energy[good], values[good], weight=events.weights[good]
+        )
+    if events.labels[0] in MC_KINDS:
+        true = np.asarray(ntuple["e_true"], np.float64)[events.rows]
+        hists["response"].fill(*where, true, energy, weight=events.weights)
+        hists["passed"].fill(*where, true, weight=events.weights)
+
+
+def _fill_controls(
+    hists: Histograms, ntuple: Ntuple, events: Selected, calibrated: Mapping[str, Values]
+) -> None:
+    rows = events.rows
+    energy = np.asarray(ntuple["e_corr"], np.float64)[rows]
+    for name, control in CONTROLS.items():
+        if name in calibrated:
+            values = calibrated[name]
+        elif all(ntuple.has(f) for f in control.fields):
+            values = control_values(name, *(ntuple[f][rows] for f in control.fields))
+        else:
+            continue
+        hists[f"control_{name}"].fill(*events.labels, energy, values, weight=events.weights)
+    for name in ("layer_fraction", "layer_rms"):
+        layers = calibrated[name] if name in calibrated else ntuple[name][rows]
+        for layer in range(N_LAYERS):
+            hists[f"control_{name}"].fill(
+                *events.labels, str(layer), energy, layers[:, layer], weight=events.weights
+            )
