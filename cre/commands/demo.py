@@ -44,7 +44,7 @@ def command(output: Path, scale: float, workers: int | None, overwrite: bool) ->
     if card.exists() and not overwrite:
         msg = f"{card} exists; choose another --output or give --overwrite"
         raise FileExistsError(msg)
-    template = resources.files("cre.cards") / "fiducial.yaml"
+    template = resources.files("cre.cards") / "omega.yaml"
     card.write_text(template.read_text("utf-8"), "utf-8")
     ntuples = output / "ntuples"
     where = f"-o {shlex.quote(str(ntuples))}" + (f" --workers {workers}" if workers else "")
