@@ -53,7 +53,7 @@ class TrainingSection(_Strict):
         ema: Decay per step of the running mean of the weights, which is what is kept.
         patience: Training stops after so many epochs without a lower validation loss.
         mirror: Mirror the x and the y view at random, which the detector allows.
-        distortion: Strength of the random distortion of showers (:mod:`models.distortion`); 0 for none.
+        smearing: Strength of the random smearing of the variables (:mod:`models.smearing`); 0 for none.
         bfloat16_share: Share of the epochs, the first ones, that multiply in bfloat16: twice as fast on
             GPUs and on CPUs with AVX-512 BF16 or AMX, slow on others. The last ones see full precision.
     """
@@ -73,7 +73,7 @@ class TrainingSection(_Strict):
     ema: float = Field(default=0.998, ge=0, lt=1)
     patience: int = Field(default=6, ge=1)
     mirror: bool = True
-    distortion: float = Field(default=0.0, ge=0)
+    smearing: float = Field(default=0.0, ge=0)
     bfloat16_share: float = Field(default=0.0, ge=0, le=1)
 
 

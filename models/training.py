@@ -30,10 +30,10 @@ from models.batches import (
     select,
     statistics,
 )
-from models.distortion import distort
 from models.networks import INPUTS_OF, make_network, set_normalisation
 from models.recipes import Recipe
 from models.samples import Prepared
+from models.smearing import smear
 from processors.exceptions import CreError
 
 __all__ = ["Trained", "TrainingError", "load_checkpoint", "set_threads", "train"]
@@ -117,13 +117,12 @@ class _Data:
     def batch(
         self, rows: npt.NDArray[np.intp], rng: np.random.Generator | None
     ) -> tuple[list[Any], Any]:
-        """Inputs in the network's order, and the target, as tensors; distorted and mirrored with an rng."""
+        """Inputs in the network's order, and the target, as tensors; smeared and mirrored with an rng."""
         arrays = gather(self.sample, rows, self.inputs, self.columns)
         if rng is not None:
             t = self.recipe.training
-            if t.distortion:
-                image = gather(self.sample, rows, ("image",), self.columns)["image"]
-                distort(arrays, self.recipe.variables, image, rng, t.distortion)
+            if t.smearing:
+                smear(arrays, self.recipe.variables, rng, t.smearing)
             if t.mirror:
                 coin = rng.random((2, len(rows))) < 0.5
                 mirror(arrays, self.recipe.variables, {"x": coin[0], "y": coin[1]})

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from processors.geometry import LAYER_PITCH_MM, N_BARS, N_LAYERS
+from processors.geometry import N_BARS, N_LAYERS
 from simulation.compiled import State, compiled, exponential, gamma, normal, seed_stream, uniform
 from simulation.electromagnetic import (
     ELECTROMAGNETIC,
@@ -20,7 +20,7 @@ from simulation.electromagnetic import (
 )
 from simulation.hadronic import MODELS, HadronicModel, grow
 from simulation.laying import hopeless, lay_hadrons, lay_photons
-from simulation.material import BLOCK_TOP_MM, Image, block_path, deposit, upstream_sheets
+from simulation.material import Image, block_path, upstream_sheets
 
 __all__ = ["Deposits", "electron_showers", "proton_showers"]
 
@@ -42,11 +42,6 @@ PSD_LOWER_VIEW = 1.27
 PSD_SHAPE = 4.0
 #: A bar of 28 mm on the axis of a splash that is about 350 mm wide.
 PSD_BAR_SHARE = 0.08
-#: Particles that come back into the first layers of an electron far from its axis: number in each of the
-#: layers per TeV, mean energies in GeV, and mean distance from the axis; for Geant4's layer RMS there.
-STRAY_PER_TEV = 1.8
-STRAY_GEV = (0.08, 0.12, 0.07)
-STRAY_MM = 90.0
 #: Roulette: share of the possible deposit in photons that start within so many mm of the entry, and the
 #: probabilities to keep a cascade above, between and below the two limits (above: always).
 EARLY_MM = 110.0
@@ -218,31 +213,6 @@ def _splash_psd(out: Float32Array, slab_mip: float, state: State) -> None:
 
 
 @compiled
-def _stray(
-    image: Image,
-    energy: float,
-    x: float,
-    y: float,
-    z: float,
-    ux: float,
-    uy: float,
-    uz: float,
-    state: State,
-) -> None:
-    """Add the energy of particles that come back into the first layers, a Poisson number in each."""
-    for layer in range(len(STRAY_GEV)):
-        depth = BLOCK_TOP_MM + (layer + 0.5) * LAYER_PITCH_MM
-        step = (depth - z) / uz
-        left = STRAY_PER_TEV * energy / 1000.0 - exponential(state)
-        while left > 0.0:
-            gx = STRAY_MM * (exponential(state) - exponential(state))
-            gy = STRAY_MM * (exponential(state) - exponential(state))
-            value = STRAY_GEV[layer] * exponential(state)
-            deposit(image, x + ux * step + gx, y + uy * step + gy, depth, value)
-            left -= exponential(state)
-
-
-@compiled
 def _keep(photons: Float64Array, n: int, bound: float, late_z: float) -> float:
     """Probability that Russian roulette keeps a cascade: 1 where early photons dominate."""
     early = 0.0
@@ -282,7 +252,6 @@ def _electrons(
         first[i] = z0
         shower(image, work, energy[i], False, x0, y0, z0, ux, uy, uz, t0, em, state)
         _grain(image, em.grain_gev, state)
-        _stray(image, energy[i], x0, y0, z0, ux, uy, uz, state)
         _store(image, energy[i], bgo[i])
         _splash_psd(psd[i], PSD_ELECTRON_PER_GEV * energy[i], state)
 

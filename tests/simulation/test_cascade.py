@@ -11,15 +11,7 @@ from scipy.special import k0
 
 from processors.geometry import BAR_U_MM, LAYER_Z_MM
 from processors.showers import f_last, layer_rms_mm, zeta
-from simulation.cascade import (
-    STRAY_GEV,
-    STRAY_MM,
-    STRAY_PER_TEV,
-    Deposits,
-    _stray,
-    electron_showers,
-    proton_showers,
-)
+from simulation.cascade import Deposits, electron_showers, proton_showers
 from simulation.compiled import exponential, gamma, normal, seed_stream, uniform
 from simulation.electromagnetic import (
     ELECTROMAGNETIC,
@@ -324,19 +316,3 @@ def test_early_drop_of_what_cannot_trigger_loses_nothing():
     assert (some.weight[fires] == 1.0).all()
     np.testing.assert_array_equal(some.bgo_gev[fires], every.bgo_gev[fires])
     assert (some.weight == 0.0).mean() > 0.3
-
-
-def test_stray_energy_has_its_closed_form():
-    total, state = np.zeros((14, 22)), np.zeros(1, np.uint64)
-    n, energy = 20_000, 1000.0
-    for seed in range(n):
-        seed_stream(state, np.uint64(seed))
-        _stray(total, energy, 0.0, 0.0, 44.0, 0.0, 0.0, 1.0, state)
-    # a difference of two exponentials is a Laplace number: what lies beyond the bars is lost
-    inside = (1 - np.exp(-302.5 / STRAY_MM)) * (1 - np.exp(-300.0 / STRAY_MM))
-    expected = STRAY_PER_TEV * np.array(STRAY_GEV) * inside
-    assert total[:3].sum(axis=1) / n == pytest.approx(expected, rel=0.03)
-    assert not total[3:].any()
-    # symmetric about the axis, variance 2 b^2 before the cut at the edge
-    share = total[0] / total[0].sum()
-    assert share @ BAR_U_MM == pytest.approx(0.0, abs=3.0)
