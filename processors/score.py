@@ -57,14 +57,14 @@ def score_axis(name: str, strategy: str) -> ScoreAxis:
         strategy: How omega combines the networks.
 
     Returns:
-        480 bins from -32 to 16 for logits and logarithms of likelihood ratios, from -24 to 24 for scores
-        in widths of the electron peak.
+        640 bins from -40 to 24 for logits and logarithms of likelihood ratios, 480 from -24 to 24 for
+        scores in widths of the electron peak.
     """
     if name in SCORES:
         return SCORES[name]
     if name != "omega":
-        return ScoreAxis(480, -32.0, 16.0, f"{name} logit")
+        return ScoreAxis(640, -40.0, 24.0, f"{name} logit")
     if strategy == "standardised":
         return ScoreAxis(480, -24.0, 24.0, "Ω (widths of the electron peak)")
     what = "log likelihood ratio" if strategy == "likelihood_ratio" else "logit"
-    return ScoreAxis(480, -32.0, 16.0, f"Ω ({what})")
+    return ScoreAxis(640, -40.0, 24.0, f"Ω ({what})")

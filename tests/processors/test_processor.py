@@ -135,7 +135,7 @@ def test_each_region_has_its_networks(data: list[FileEntry], tmp_path: Path, wor
                 assert np.abs(np.cumsum(h.values() - expected)).max() <= 1, (name, region, edge)
                 assert h.sum(flow=True).value == chosen.sum()
     axis = hists["score"].axes["omega"]
-    assert (axis.size, axis.edges[0], axis.edges[-1], axis.label) == (480, -32.0, 16.0, "dnn logit")
+    assert (axis.size, axis.edges[0], axis.edges[-1], axis.label) == (640, -40.0, 24.0, "dnn logit")
     assert [a.name for a in hists["score"].axes] == [
         "kind",
         "region",

@@ -1,0 +1,1 @@
+"""The shipped model bundles and omega parameters, and ``index.json`` with their hashes."""
