@@ -18,7 +18,7 @@ from processors.manifest import FileEntry
 from processors.modelset import BATCH, CPU, Models, Source, load_models
 from processors.omega import Strategy
 from processors.processor import KINDS, MC_KINDS, RunConfig
-from processors.score import SCORES
+from processors.score import SCORES, score_axis
 from processors.selections import energy_range
 from processors.spectrum import parse
 
@@ -162,6 +162,13 @@ class Card(_Strict):
     def _scored(self) -> Card:
         if self.score.name in self.also:
             msg = f"'also' names {self.score.name!r}, which is the score already"
+            raise ValueError(msg)
+        axis = score_axis(self.score.name, self.score.strategy)
+        if not (axis.low <= self.score.control[0] and self.score.cut < axis.high):
+            msg = (
+                f"control region {list(self.score.control)} and cut {self.score.cut} must lie on the axis of "
+                f"{self.score.name!r}, {axis.low:g} to {axis.high:g}"
+            )
             raise ValueError(msg)
         for region in self.regions:
             known = [*SCORES, *self.models.get(region, {})]

@@ -25,8 +25,11 @@ def _index(zoo: Path) -> Mapping[str, Mapping[str, Any]]:
     except (OSError, ValueError) as err:
         msg = f"index of models {str(path)!r} cannot be read ({err}); install the program anew"
         raise ModelError(msg) from err
+    if not isinstance(content, dict):
+        msg = f"index of models {str(path)!r} is no table of names; install the program anew"
+        raise ModelError(msg)
     for name, entry in content.items():
-        if set(entry) != {"file", "sha256"}:
+        if not isinstance(entry, dict) or set(entry) != {"file", "sha256"}:
             msg = f"index of models {str(path)!r}: entry {name!r} needs 'file' and 'sha256'"
             raise ModelError(msg)
     checked: Mapping[str, Mapping[str, Any]] = content

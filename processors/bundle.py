@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,8 +114,8 @@ class Bundle(_Strict):
     @field_validator("energy_range_gev")
     @classmethod
     def _ascending(cls, interval: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= interval[0] < interval[1]:
-            msg = f"{list(interval)} must ascend from a number that is not negative"
+        if not 0 <= interval[0] < interval[1] < math.inf:
+            msg = f"{list(interval)} must ascend from a number that is not negative, and be finite"
             raise ValueError(msg)
         return interval
 

@@ -143,7 +143,8 @@ def score_events(
         species: Species of the simulated events, needed with a calibration.
 
     Returns:
-        Score to its values, shape (n,), electron high; NaN outside the energy ranges of a network.
+        Score to its values, shape (n,), electron high; NaN outside the energy ranges of a network, and
+        where one of its inputs is NaN or infinite.
 
     Raises:
         ModelError: If a score has no network, or a network cannot be used.
@@ -200,8 +201,15 @@ def _logits(
                         batch=models.batch,
                         outputs=("score",),
                     )
-                    out[name][part][inside] = result["score"]
+                    # a network clips its inputs: an infinite one would give a finite, wrong score
+                    out[name][part][inside] = np.where(_finite(given), result["score"], np.nan)
     return out
+
+
+def _finite(inputs: Mapping[str, Values]) -> npt.NDArray[np.bool_]:
+    """Events of which all inputs are finite, shape (n,)."""
+    sums = [v.reshape(len(v), -1).sum(axis=1, dtype=np.float64) for v in inputs.values()]
+    return np.asarray(np.isfinite(sums).all(axis=0))
 
 
 def _inputs_of(

@@ -26,7 +26,7 @@ from processors.histograms import (
 )
 from processors.inference import score_events
 from processors.modelset import Models
-from processors.ntuple import Events, Ntuple, cached_aliases
+from processors.ntuple import FIELDS, Events, Ntuple, cached_aliases
 from processors.selections import cut_fields
 from processors.spectrum import parse
 from processors.weights import Generated, rate_weights
@@ -130,8 +130,8 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
                 and ``bgo_reconstruction``.
 
         Returns:
-            ``hists`` (name to Hist), ``nonfinite`` (field or score to count), ``events`` (kind to count)
-            and ``chunks`` (set of (uuid, entry start, entry stop)).
+            ``hists`` (name to Hist), ``nonfinite`` (field or score to count), ``scored`` (score to the
+            number of events), ``events`` (kind to count) and ``chunks`` (set of (uuid, entry start, entry stop)).
         """
         config = self._config
         metadata: Mapping[str, Any] = events.metadata  # type: ignore[attr-defined]
@@ -153,6 +153,13 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
             "weight": _count_nonfinite(weights),
             **dict.fromkeys(config.scores, 0),
         }
+        scored = dict.fromkeys(config.scores, 0)
+        # cuts let NaN fail without a word
+        for name in {
+            n for c in config.cuts for r in config.regions for n in cut_fields(c.function(r))
+        }:
+            if FIELDS[name].shape == "layer" and ntuple.has(name):
+                nonfinite[name] = _count_nonfinite(ntuple[name].sum(axis=1))
         weights = np.nan_to_num(weights, nan=0.0, posinf=0.0, neginf=0.0)
         for region in config.regions:
             masks = evaluate(ntuple, config.cuts, kind=kind, region=region)
@@ -164,6 +171,7 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
             scores = self._scores(ntuple, rows, kind, region)
             for name, values in scores.items():
                 nonfinite[name] += _count_nonfinite(values)
+                scored[name] += len(values)
             chosen = Selected(rows, masks.selected[rows], scores, weights[rows], labels)
             chosen = chosen.keep(np.isfinite(scores[config.score]))
             calibrated = self._controls(ntuple, chosen.rows[chosen.edge], kind)
@@ -171,6 +179,7 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
         return {
             "hists": hists,
             "nonfinite": nonfinite,
+            "scored": scored,
             "events": {kind: len(ntuple)},
             "chunks": {(metadata["fileuuid"], metadata["entrystart"], metadata["entrystop"])},
         }

@@ -191,6 +191,7 @@ def _empty_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
     return {
         "hists": empty_histograms(config),
         "nonfinite": {},
+        "scored": {},
         "events": {item.dataset: 0},
         "chunks": {(str(uuid.UUID(bytes=item.fileuuid)), 0, 0)},
     }

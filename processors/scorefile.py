@@ -21,14 +21,14 @@ import uproot
 
 from processors.calibration import Calibration
 from processors.chain import Cut, check_order, evaluate
-from processors.exceptions import NtupleError
+from processors.exceptions import MissingBranchError, NtupleError
 from processors.histograms import EDGE_CUTS
 from processors.inference import score_events
-from processors.modelset import Models
+from processors.modelset import Models, required_fields
 from processors.ntuple import Aliases, Ntuple
 from processors.ntuplefile import Content, look, open_events
 
-__all__ = ["Scoring", "branch_name", "score_file"]
+__all__ = ["Scoring", "branch_name", "check_fields", "names_of", "score_file"]
 
 #: Events read, scored and written at a time, up to the next cluster border.
 _STEP = 50_000
@@ -41,7 +41,7 @@ class Scoring:
     Attributes:
         cuts: The chain that selects.
         regions: Regions in which events are scored.
-        names: Scores: names of networks, and ``omega``.
+        names: Scores: names of networks, and ``omega``; NaN in a region that has no such network.
         models: The networks.
         calibration: Table for simulated events, or None.
         note: What ``cre_metadata`` keeps beside the models; plain types.
@@ -86,7 +86,7 @@ def score_file(
     kind: str | None = None,
     drop: Sequence[str] = (),
     advance: Callable[[float], None] = lambda _events: None,
-) -> tuple[dict[str, int], list[str]]:
+) -> tuple[dict[str, int], dict[str, int], list[str]]:
     """Write a copy of an ntuple with scores; it appears under its name only when it is complete.
 
     The copy keeps the identity (uuid) of its original, so that a manifest with both is refused, and
@@ -102,8 +102,9 @@ def score_file(
         advance: Told the number of events written.
 
     Returns:
-        Branch to the number of events with a finite score, and the names of objects of the original
-        that are not in the copy.
+        Branch to the number of events with a finite score; branch to the number of those selected, within
+        the energies of its networks, whose score is NaN or infinite; and the names of objects of the
+        original that are not in the copy.
 
     Raises:
         NtupleError: If the file cannot be read, its kind is not known, a branch is of a type that cannot
@@ -126,6 +127,7 @@ def score_file(
     added = {name: branch_name(name) for name in scoring.names}
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     counts = dict.fromkeys(added.values(), 0)
+    bad = dict.fromkeys(added.values(), 0)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (
@@ -149,10 +151,12 @@ def score_file(
             for start, stop in _steps(content):
                 columns = _columns(tree, layout, start, stop)
                 events = open_events(source, content.tree, start=start, stop=stop)
-                scores = _scores(Ntuple(events, aliases), sample, scoring)
+                scores, wanted = _scores(Ntuple(events, aliases), sample, scoring)
                 for name, values in scores.items():
                     columns[added[name]] = values
-                    counts[added[name]] += int(np.isfinite(values).sum())
+                    finite = int(np.isfinite(values).sum())
+                    counts[added[name]] += finite
+                    bad[added[name]] += wanted[name] - finite
                 written.extend(columns)
                 advance(stop - start)
             copy["cre_metadata"] = json.dumps(_record(content, scoring, added), sort_keys=True)
@@ -161,15 +165,45 @@ def score_file(
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-    return counts, lost
+    return counts, bad, lost
 
 
-def _scores(ntuple: Ntuple, kind: str, scoring: Scoring) -> dict[str, npt.NDArray[np.float32]]:
-    """Scores of all events of a chunk, NaN where there is none."""
+def check_fields(content: Content, aliases: Aliases, scoring: Scoring) -> None:
+    """Refuse a file that lacks a field of a network.
+
+    Raises:
+        MissingBranchError: With the file, the field, its branches and the network that needs it.
+    """
+    calibrated = scoring.calibration is not None
+    for region in scoring.regions:
+        names = names_of(scoring.models, region, scoring.names)
+        needs = required_fields(scoring.models, region, names, calibrated=calibrated)
+        for field, user in needs.items():
+            if not aliases.available(field, set(content.branches)):
+                missing = aliases.missing_branches(field, set(content.branches))
+                msg = (
+                    f"{content.path}: no branch for field {field!r} ({', '.join(missing)}), which {user} "
+                    "needs; drop that from the card or mend the alias file"
+                )
+                raise MissingBranchError(msg)
+
+
+def names_of(models: Models, region: str, names: Sequence[str]) -> list[str]:
+    """Those of some scores that a region has."""
+    known = {*models.members.get(region, {}), *(("omega",) if region in models.omega else ())}
+    return [n for n in names if n in known]
+
+
+def _scores(
+    ntuple: Ntuple, kind: str, scoring: Scoring
+) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, int]]:
+    """Scores of all events of a chunk, NaN where there is none; and how many should have one."""
     species: Literal["electron", "proton"] | None = None
     if scoring.calibration is not None and kind != "data":
         species = "electron" if kind == "electron" else "proton"
     out = {name: np.full(len(ntuple), np.nan, np.float32) for name in scoring.names}
+    wanted = dict.fromkeys(scoring.names, 0)
+    energy = np.asarray(ntuple["e_corr"], np.float64)
     for region in scoring.regions:
         masks = evaluate(ntuple, scoring.cuts, kind=kind, region=region)
         rows = np.flatnonzero(masks.all_but(EDGE_CUTS))
@@ -178,13 +212,26 @@ def _scores(ntuple: Ntuple, kind: str, scoring: Scoring) -> dict[str, npt.NDArra
             rows,
             region,
             scoring.models,
-            scoring.names,
+            names_of(scoring.models, region, scoring.names),
             calibration=scoring.calibration if species else None,
             species=species,
         )
         for name, values in scores.items():
             out[name][rows] = values
-    return out
+            wanted[name] += int(_served(scoring.models, region, name, energy[rows]).sum())
+    return out, wanted
+
+
+def _served(
+    models: Models, region: str, name: str, energy: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Events whose energy a network serves; for omega, every one of its networks."""
+    networks = models.networks(region, [name])
+    served = np.ones(len(energy), bool)
+    for network in networks:
+        ranges = [ref.bundle.energy_range_gev for ref in models.members[region][network]]
+        served &= np.any([(energy >= low) & (energy < high) for low, high in ranges], axis=0)
+    return served
 
 
 def _record(content: Content, scoring: Scoring, added: Mapping[str, str]) -> dict[str, Any]:

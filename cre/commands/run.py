@@ -248,11 +248,13 @@ def _problem(card: Card, result: RunResult) -> IncompleteError | None:
         return IncompleteError(
             f"{len(result.missing)} of {len(result.planned)} chunks are missing:\n  {lines}"
         )
-    events = max(1, sum(result.output["events"].values()))
+    read = sum(result.output["events"].values())
     for name, count in result.output["nonfinite"].items():
+        events = max(1, result.output["scored"].get(name, read))
+        what = "scored events" if name in result.output["scored"] else "events"
         if count > card.max_nonfinite_fraction * events:
             return NonFiniteError(
-                f"{count} of {events} events have a NaN or infinite {name}; find out why, or raise "
+                f"{count} of {events} {what} have a NaN or infinite {name}; find out why, or raise "
                 f"max_nonfinite_fraction ({card.max_nonfinite_fraction}) in the card"
             )
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from cre.card import CardError, card_models, read_card
 from cre.progress import progress
 from cre.provenance import program, record, sha256
 from processors.calibration import load_calibration
+from processors.exceptions import NonFiniteError
 from processors.ntuple import load_aliases
 from processors.ntuplefile import look
 from processors.score import SCORES
-from processors.scorefile import Scoring, score_file
+from processors.scorefile import Scoring, check_fields, score_file
 
 
 @click.command("score")
@@ -50,39 +52,66 @@ def command(
         raise click.UsageError(msg)
     source = card or Path(str(resources.files("cre.cards") / "omega.yaml"))
     resolved = read_card(source)
-    per_region = [list(resolved.models.get(region, {})) for region in resolved.regions]
-    names = [n for n in per_region[0] if all(n in others for others in per_region)]
-    if not names:
-        msg = f"card {str(source)!r} names no network for all its regions; add some under 'models'"
+    per_region = {r: list(resolved.models[r]) for r in resolved.regions if resolved.models.get(r)}
+    if not per_region:
+        msg = f"card {str(source)!r} names no network for its regions; add some under 'models'"
         raise CardError(msg)
+    parts = [
+        card_models(
+            resolved.model_copy(update={"regions": (region,)}), scores=names, any_energy=True
+        )
+        for region, names in per_region.items()
+    ]
+    models = replace(
+        parts[0],
+        members={r: m for part in parts for r, m in part.members.items()},
+        omega={r: o for part in parts for r, o in part.omega.items()},
+    )
+    names = list(dict.fromkeys(n for several in per_region.values() for n in several))
     scoring = Scoring(
         cuts=resolved.cuts,
-        regions=resolved.regions,
+        regions=tuple(per_region),
         names=[n for n in names if n not in SCORES],
-        models=card_models(resolved, scores=names, any_energy=True),
+        models=models,
         calibration=None
         if resolved.calibration is None
         else load_calibration(resolved.calibration),
         note={"program": program(), "card": resolved.name},
     )
     convention = load_aliases(aliases)
-    total = sum(look(f, convention).entries for f in files)
+    contents = [look(f, convention) for f in files]
+    for content in contents:  # before the first copy is written
+        check_fields(content, convention, scoring)
+    total = sum(content.entries for content in contents)
     output.mkdir(parents=True, exist_ok=True)
     arguments = {"files": list(files), "output": output, "card": source, "drop": list(drop)}
-    with record(output / "score.provenance.json", "score", arguments) as entry:
+    # named after the first copy: another call into the folder leaves it alone
+    with record(output / f"{targets[0].stem}.score.provenance.json", "score", arguments) as entry:
         entry.read(source)
-        entry.inputs += [{"path": f, "uuid": look(f, convention).uuid} for f in files]
+        entry.inputs += [{"path": c.path, "uuid": c.uuid} for c in contents]
         entry.notes["models"] = scoring.models.to_list()
         entry.notes["scored"] = {}
+        entry.notes["nonfinite"] = {}
         with progress("score", total) as advance:
             for file, target in zip(files, targets, strict=True):
-                counts, lost = score_file(
+                counts, bad, lost = score_file(
                     file, target, convention, scoring, kind=kind, drop=drop, advance=advance
                 )
                 entry.outputs.append({"path": str(target), "sha256": sha256(target)})
                 entry.notes["scored"][target.name] = counts
+                entry.notes["nonfinite"][target.name] = bad
                 if lost:
                     click.echo(f"{file}: not in the copy: {', '.join(lost)}", err=True)
-    for target in targets:
-        counts = entry.notes["scored"][target.name]
-        click.echo(f"wrote {target}: " + ", ".join(f"{n} {b}" for b, n in counts.items()))
+        for target in targets:
+            counts = entry.notes["scored"][target.name]
+            click.echo(f"wrote {target}: " + ", ".join(f"{n} {b}" for b, n in counts.items()))
+        for target in targets:
+            for branch, bad_events in entry.notes["nonfinite"][target.name].items():
+                events = bad_events + entry.notes["scored"][target.name][branch]
+                if bad_events > resolved.max_nonfinite_fraction * events:
+                    msg = (
+                        f"{target}: {bad_events} of {events} selected events have a NaN or infinite {branch} "
+                        "or input of it; find out why, or raise max_nonfinite_fraction "
+                        f"({resolved.max_nonfinite_fraction}) in the card"
+                    )
+                    raise NonFiniteError(msg)

@@ -133,7 +133,8 @@ def check_products(project: Path) -> None:
     assert len(first["sha256"]) == len(first["training_hash"]) == 64
     assert meta["calibration"] is None
     assert meta["by_bgo"]["new"]["livetime_s"] == meta["livetime_s"] == 1000.0
-    assert set(meta["nonfinite"]) == {"e_corr", "weight", "omega", "dnn", "zeta"}
+    fields = {"e_corr", "weight", "layer_fraction", "layer_rms", "n_bars"}
+    assert set(meta["nonfinite"]) == {*fields, "omega", "dnn", "zeta"}
     totals = [content.hists[n].sum(flow=True).value for n in ("score", "score_dnn", "score_zeta")]
     assert totals[0] == pytest.approx(totals[1]) == pytest.approx(totals[2])
     record = json.loads((project / "run/provenance.json").read_text())

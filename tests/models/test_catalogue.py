@@ -30,6 +30,12 @@ def test_a_damaged_index(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text(json.dumps({"a": {"file": "a.onnx"}}))
     with pytest.raises(ModelError, match="needs 'file' and 'sha256'"):
         catalogue.find("a", zoo=tmp_path)
+    (tmp_path / "index.json").write_text('{"a": 5}')
+    with pytest.raises(ModelError, match="needs 'file' and 'sha256'"):
+        catalogue.find("a", zoo=tmp_path)
+    (tmp_path / "index.json").write_text("[]")
+    with pytest.raises(ModelError, match="no table of names"):
+        catalogue.names(zoo=tmp_path)
 
 
 def test_the_shipped_files_have_their_hashes() -> None:

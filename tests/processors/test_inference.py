@@ -108,6 +108,23 @@ def test_each_event_goes_to_the_model_of_its_energy(tmp_path: Path) -> None:
     assert empty["dnn"].shape == empty["zeta"].shape == (0,)
 
 
+def test_infinite_inputs_give_no_score(tmp_path: Path) -> None:
+    # a network that clips its inputs would answer with a finite number
+    branches = dmlntup_branches(toy_events(300, 5, kind="electron"), kind="electron")
+    branches["tt_Rmsr"] = branches["tt_Rmsr"].copy()
+    branches["tt_Rmsr"][::3] = np.inf
+    branches["tt_Rmsr"][1::3] = np.nan
+    ntuple = Ntuple(
+        Branches({k: ak.Array(v) for k, v in branches.items()}), load_aliases("dmlntup")
+    )
+    with_it = linear(tmp_path / "a.onnx", {"theta": 1.0, "rms_r": 0.0})
+    without = linear(tmp_path / "b.onnx", {"theta": 1.0})
+    models = load({"dnn": files(with_it), "cnn": files(without)})
+    scores = inference.score_events(ntuple, np.arange(300), "fiducial", models, ["dnn", "cnn"])
+    assert np.isfinite(scores["cnn"]).all()
+    assert (np.isfinite(scores["dnn"]) == (np.arange(300) % 3 == 2)).all()
+
+
 def test_omega_and_its_networks(tmp_path: Path) -> None:
     paths = {
         "dnn": linear(tmp_path / "d.onnx", {"theta": 1.0}),

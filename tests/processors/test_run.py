@@ -77,7 +77,8 @@ def test_histograms_equal_a_plain_loop(files: list[FileEntry]) -> None:
     assert len(result.planned) == len(result.processed) == 4
     hists = result.output["hists"]
     assert result.output["events"] == {"data": 400, "electron": 300, "proton": 250}
-    assert result.output["nonfinite"] == {"e_corr": 0, "zeta": 0, "weight": 0}
+    assert not any(result.output["nonfinite"].values())
+    assert {"e_corr", "zeta", "weight"} <= set(result.output["nonfinite"])
 
     events = toy_events(400, 1, kind="data")
     keep = slow_selection(events, "data")

@@ -13,11 +13,12 @@ from ntuples import toy_events
 from onnxmodels import linear
 
 from processors.chain import make_cut
-from processors.exceptions import NtupleError
+from processors.exceptions import MissingBranchError, NtupleError
 from processors.manifest import build
 from processors.modelset import load_models
 from processors.ntuple import load_aliases
-from processors.scorefile import Scoring, score_file
+from processors.ntuplefile import look
+from processors.scorefile import Scoring, check_fields, score_file
 from simulation.sample import Sample, simulate
 
 MakeNtuple = Callable[..., Path]
@@ -53,7 +54,7 @@ def test_a_copy_with_scores(make_ntuple: MakeNtuple, tmp_path: Path) -> None:
 
     path = make_ntuple("data", n=500, seed=1, change=fail)
     copy = tmp_path / "out" / path.name
-    counts, lost = score_file(
+    counts, bad, lost = score_file(
         str(path), copy, load_aliases("dmlntup"), scoring(tmp_path, high=900.0)
     )
     assert lost == []
@@ -72,6 +73,7 @@ def test_a_copy_with_scores(make_ntuple: MakeNtuple, tmp_path: Path) -> None:
     assert values.dtype == np.float32
     np.testing.assert_allclose(values, expected, rtol=1e-5)
     assert counts == {"MLscore_dnn": int(chosen.sum())}
+    assert bad == {"MLscore_dnn": 0}
     assert chosen[::5].sum() > 20
     assert record["kind"] == "data"
     (entry,) = record["scores"]
@@ -95,7 +97,7 @@ def test_files_of_the_simulation(tmp_path: Path) -> None:
     )
     (path,) = simulate(sample, tmp_path, workers=1)
     copy = tmp_path / "out.root"
-    counts, _ = score_file(str(path), copy, load_aliases("dmlntup"), scoring(tmp_path))
+    counts, _, _ = score_file(str(path), copy, load_aliases("dmlntup"), scoring(tmp_path))
     assert same(path, copy) == ["MLscore_dnn"]
     assert counts["MLscore_dnn"] > 20
     with uproot.open(copy) as file:
@@ -129,8 +131,11 @@ def test_what_cannot_be_copied(make_ntuple: MakeNtuple, tmp_path: Path) -> None:
         score_file(str(odd), target, aliases, plan, kind="electron")
     assert not target.exists()
     assert not list(tmp_path.glob(".out*"))
-    counts, lost = score_file(str(odd), target, aliases, plan, kind="electron", drop=["comment"])
+    counts, bad, lost = score_file(
+        str(odd), target, aliases, plan, kind="electron", drop=["comment"]
+    )
     assert lost == ["note"]
+    assert bad == {"MLscore_dnn": 0}
     assert counts["MLscore_dnn"] > 0
     with uproot.open(target) as file:
         assert "comment" not in file["DmlNtup"]
@@ -168,3 +173,30 @@ def test_fixed_arrays(make_ntuple: MakeNtuple, tmp_path: Path) -> None:
         for name in ("image", "flag", "byte"):
             assert a["DmlNtup"][name].typename == b["DmlNtup"][name].typename
             np.testing.assert_array_equal(*(f["DmlNtup"][name].array(library="np") for f in (a, b)))
+
+
+def test_broken_inputs_are_counted_and_networks_of_one_region_kept(
+    make_ntuple: MakeNtuple, tmp_path: Path
+) -> None:
+    def spoil(branches: dict[str, Any]) -> None:
+        branches["tt_Rmsr"][::2] = np.inf
+
+    path = make_ntuple("data", n=500, seed=1, change=spoil)
+    content = {"region": "fiducial", "energy_range_gev": [20, 900]}
+    network = linear(tmp_path / "r.onnx", {"theta": 1.0, "rms_r": 0.0}, content=content)
+    models = load_models({"fiducial": {"mine": [(network, None)]}}, {}, scores=["mine"])
+    plan = Scoring(CUTS, ("fiducial", "topfiducial"), ["mine"], models, None, {})
+    copy = tmp_path / "out.root"
+    counts, bad, _ = score_file(str(path), copy, load_aliases("dmlntup"), plan)
+    with uproot.open(copy) as file:
+        values = file["DmlNtup"]["MLscore_mine"].array(library="np")
+    assert np.isnan(values[::2]).all()
+    assert counts["MLscore_mine"] == np.isfinite(values[1::2]).sum() > 20
+    assert bad["MLscore_mine"] == pytest.approx(counts["MLscore_mine"], rel=0.3)
+
+
+def test_files_without_a_field_are_refused_by_name(make_ntuple: MakeNtuple, tmp_path: Path) -> None:
+    path = make_ntuple("data", n=20, seed=1, drop=("tt_bgoRecSlopeX",))
+    aliases = load_aliases("dmlntup")
+    with pytest.raises(MissingBranchError, match=r"slope_x.*tt_bgoRecSlopeX.*model '.*' needs"):
+        check_fields(look(str(path), aliases), aliases, scoring(tmp_path))
