@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-import json
 import logging
 import os
 import warnings
@@ -19,6 +17,7 @@ import onnx
 import onnxruntime
 import torch
 
+from models.catalogue import INDEX, register
 from models.networks import INPUTS_OF, MODALITIES, OUTPUTS_OF, make_network
 from models.recipes import Recipe
 from models.training import load_checkpoint
@@ -200,24 +199,15 @@ def add_to_zoo(bundle: BundleRef, zoo: Path) -> Path:
         Path of the index.
 
     Raises:
-        ExportError: If the index cannot be read, or the file lies elsewhere.
+        ExportError: If the file lies elsewhere.
+        ModelError: If the index cannot be read.
     """
     file = Path(bundle.path)
     if file.resolve().parent != zoo.resolve():
         msg = f"{file} does not lie in the zoo {zoo}; export it there"
         raise ExportError(msg)
-    index = zoo / "index.json"
-    try:
-        entries = json.loads(index.read_text("utf-8")) if index.exists() else {}
-    except ValueError as err:
-        msg = f"{index} is no JSON ({err}); mend or remove it"
-        raise ExportError(msg) from err
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    entries[bundle.bundle.name] = {"file": file.name, "sha256": digest}
-    part = index.with_name(f".{index.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", "utf-8")
-    part.replace(index)
-    return index
+    register(bundle.bundle.name, file.name, zoo=zoo)
+    return zoo / INDEX
 
 
 def _convert(network: Any, recipe: Recipe, inputs: Arrays) -> bytes:

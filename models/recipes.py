@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from processors.exceptions import CreError, sentences
 from processors.features import DEFAULT_VARIABLES, TOPFIDUCIAL_VARIABLES, VARIABLES
+from processors.shippedfile import shipped_names, shipped_text
 
 __all__ = ["Recipe", "RecipeError", "TrainingSection", "load_recipe", "shipped_recipes"]
 
@@ -152,10 +152,7 @@ class Recipe(_Strict):
 
 def shipped_recipes() -> list[str]:
     """Names of the recipes that come with the program."""
-    folder = resources.files("models") / "recipes"
-    return sorted(
-        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
-    )
+    return shipped_names("models", "recipes")
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
@@ -170,17 +167,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     Raises:
         RecipeError: If the file does not exist or has a wrong entry.
     """
-    if str(name_or_path) in shipped_recipes():
-        text = (resources.files("models") / "recipes" / f"{name_or_path}.yaml").read_text("utf-8")
-    else:
-        try:
-            text = Path(name_or_path).read_text("utf-8")
-        except OSError as err:
-            msg = (
-                f"recipe {str(name_or_path)!r} cannot be read ({err.strerror}); give a path or one of: "
-                f"{', '.join(shipped_recipes())}"
-            )
-            raise RecipeError(msg) from err
+    text = shipped_text(name_or_path, "models", "recipes", what="recipe", error=RecipeError)
     try:
         return Recipe.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as err:

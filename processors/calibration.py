@@ -14,7 +14,6 @@ and the layer energies are not touched.
 from __future__ import annotations
 
 import itertools
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from processors.exceptions import CreError, sentences
 from processors.geometry import N_LAYERS
+from processors.shippedfile import shipped_names, shipped_text
 
 __all__ = [
     "F_LAST_STEP",
@@ -241,10 +241,7 @@ def calibrate_f_last(
 
 def shipped_calibrations() -> list[str]:
     """Names of the tables that come with the program."""
-    folder = resources.files("processors") / "calibrations"
-    return sorted(
-        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
-    )
+    return shipped_names("processors", "calibrations")
 
 
 def load_calibration(name_or_path: str | Path) -> Calibration:
@@ -259,19 +256,9 @@ def load_calibration(name_or_path: str | Path) -> Calibration:
     Raises:
         CalibrationError: If the file does not exist or is malformed.
     """
-    if str(name_or_path) in shipped_calibrations():
-        text = (resources.files("processors") / "calibrations" / f"{name_or_path}.yaml").read_text(
-            "utf-8"
-        )
-    else:
-        try:
-            text = Path(name_or_path).read_text("utf-8")
-        except OSError as err:
-            msg = (
-                f"calibration {str(name_or_path)!r} cannot be read ({err.strerror}); give a path or one "
-                f"of: {', '.join(shipped_calibrations())}"
-            )
-            raise CalibrationError(msg) from err
+    text = shipped_text(
+        name_or_path, "processors", "calibrations", what="calibration", error=CalibrationError
+    )
     try:
         return Calibration.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as err:

@@ -10,7 +10,6 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from processors import showers
 from processors.exceptions import AliasError, MissingBranchError, NtupleError, sentences
 from processors.geometry import N_BARS, N_LAYERS, N_STK_LAYERS, bar_of_id, layer_of_id
+from processors.shippedfile import shipped_names, shipped_text
 
 __all__ = [
     "FIELDS",
@@ -190,10 +190,7 @@ class Aliases(_Strict):
 
 def shipped_aliases() -> list[str]:
     """Names of the alias files that come with the program."""
-    folder = resources.files("processors") / "aliases"
-    return sorted(
-        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
-    )
+    return shipped_names("processors", "aliases")
 
 
 def load_aliases(name_or_path: str | Path) -> Aliases:
@@ -208,19 +205,7 @@ def load_aliases(name_or_path: str | Path) -> Aliases:
     Raises:
         AliasError: If the file does not exist or is malformed.
     """
-    if str(name_or_path) in shipped_aliases():
-        text = (resources.files("processors") / "aliases" / f"{name_or_path}.yaml").read_text(
-            "utf-8"
-        )
-    else:
-        try:
-            text = Path(name_or_path).read_text("utf-8")
-        except OSError as err:
-            msg = (
-                f"alias file {str(name_or_path)!r} cannot be read ({err.strerror}); give a path or one of: "
-                f"{', '.join(shipped_aliases())}"
-            )
-            raise AliasError(msg) from err
+    text = shipped_text(name_or_path, "processors", "aliases", what="alias file", error=AliasError)
     try:
         return Aliases.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as err:
