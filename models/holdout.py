@@ -164,7 +164,7 @@ def score_holdout(
         species = None if not simulated else "electron" if chunk.kind == "electron" else "proton"
         options = {"calibration": calibration if simulated else None, "species": species}
         values = score_events(chunk.ntuple, chunk.rows, region, models, names, **options)  # type: ignore[arg-type]
-        scored = _inside(models, region, names, chunk.e_corr)
+        scored = models.serves(region, names, chunk.e_corr)
         unscored += int((~scored).sum())
         for name, one in values.items():
             if bad := int((~np.isfinite(one[scored])).sum()):
@@ -207,20 +207,6 @@ def score_holdout(
         attention=_attention(attention, fused),
         energy=_energy(energy) if energy_model else None,
     )
-
-
-def _inside(
-    models: Models, region: str, names: Sequence[str], e_corr: FloatArray
-) -> npt.NDArray[np.bool_]:
-    """Events in the energy range of every network that the scores need."""
-    inside = np.ones(len(e_corr), bool)
-    for network in models.networks(region, names):
-        covered = np.zeros(len(e_corr), bool)
-        for ref in models.members[region][network]:
-            low, high = ref.bundle.energy_range_gev
-            covered |= (e_corr >= low) & (e_corr < high)
-        inside &= covered
-    return inside
 
 
 def _with_attention(models: Models, region: str) -> tuple[BundleRef, ...]:

@@ -123,7 +123,7 @@ def score_sample(
             chunk.ntuple, chunk.rows, region, models, names,
             calibration=calibration, species=kind if calibration is not None else None,
         )  # fmt: skip
-        inside = _inside(models, region, chunk.e_corr)
+        inside = models.serves(region, names, chunk.e_corr)
         for name in names:
             values = scores[name][inside]
             if not np.isfinite(values).all():
@@ -144,18 +144,6 @@ def score_sample(
         columns["weight"],
     )
     return scored, all(bool(r.get("synthetic")) for r in records)
-
-
-def _inside(models: Models, region: str, e_corr: FloatArray) -> npt.NDArray[np.bool_]:
-    """Events within the ranges of every network."""
-    inside = np.ones(len(e_corr), bool)
-    for refs in models.members[region].values():
-        covered = np.zeros(len(e_corr), bool)
-        for ref in refs:
-            low, high = ref.bundle.energy_range_gev
-            covered |= (e_corr >= low) & (e_corr < high)
-        inside &= covered
-    return inside
 
 
 def shares(e_corr: FloatArray, nodes_gev: Sequence[float]) -> FloatArray:

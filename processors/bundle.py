@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -118,6 +120,11 @@ class Bundle(_Strict):
             msg = f"{list(interval)} must ascend from a number that is not negative, and be finite"
             raise ValueError(msg)
         return interval
+
+    def serves(self, energy_gev: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:
+        """Which corrected energies lie in the bundle's range, shape (n,)."""
+        low, high = self.energy_range_gev
+        return np.asarray((energy_gev >= low) & (energy_gev < high))
 
     @property
     def input_names(self) -> tuple[str, ...]:

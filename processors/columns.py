@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from processors.calibration import Calibration, calibrate_f_last, calibrate_rms
-from processors.geometry import BGO_BOTTOM_MM, BGO_HALF_WIDTH_MM, BGO_TOP_MM, N_LAYERS
+from processors.geometry import BGO_BOTTOM_MM, BGO_HALF_WIDTH_MM, BGO_TOP_MM
 from processors.ntuple import Ntuple
+from processors.showers import last_layer
 
 __all__ = ["MEV_PER_GEV", "Columns", "Rows", "Species", "Values", "float32", "path_mm"]
 
@@ -115,8 +116,7 @@ class Columns:
     @cached_property
     def _last(self) -> Rows:
         """Number of the last layer with signal, shape (n, 1)."""
-        f = self["layer_fraction"]
-        return np.asarray(N_LAYERS - 1 - (f[:, ::-1] > 0).argmax(axis=1))[:, None]
+        return last_layer(self["layer_fraction"])[:, None]
 
     @cached_property
     def rms_l(self) -> Values:

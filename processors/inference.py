@@ -190,8 +190,7 @@ def _logits(
         )
         for name, files in refs.items():
             for ref in files:
-                low, high = ref.bundle.energy_range_gev
-                inside = (energy[part] >= low) & (energy[part] < high)
+                inside = ref.bundle.serves(energy[part])
                 if inside.any():
                     given = _inputs_of(ref, built, inside, variables)
                     result = run_bundle(

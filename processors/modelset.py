@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from processors import features
 from processors.bundle import BundleRef, check_providers, read_bundle
 from processors.exceptions import ModelError
@@ -81,6 +84,28 @@ class Models:
                 )
                 raise ModelError(msg)
         return tuple(wanted)
+
+    def serves(
+        self, region: str, names: Iterable[str], energy_gev: npt.NDArray[np.floating[Any]]
+    ) -> npt.NDArray[np.bool_]:
+        """Events within the energies of every network that some scores need.
+
+        Args:
+            region: Their region.
+            names: Names of the scores.
+            energy_gev: Corrected energies, shape (n,).
+
+        Returns:
+            Shape (n,).
+
+        Raises:
+            ModelError: If a score has no network or no parameters there.
+        """
+        inside = np.ones(len(energy_gev), bool)
+        for network in self.networks(region, names):
+            files = self.members[region][network]
+            inside &= np.any([ref.bundle.serves(energy_gev) for ref in files], axis=0)
+        return inside
 
     def to_list(self) -> list[dict[str, Any]]:
         """The models for provenance and metadata: one entry per file, with the network that it serves."""

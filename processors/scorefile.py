@@ -218,20 +218,8 @@ def _scores(
         )
         for name, values in scores.items():
             out[name][rows] = values
-            wanted[name] += int(_served(scoring.models, region, name, energy[rows]).sum())
+            wanted[name] += int(scoring.models.serves(region, [name], energy[rows]).sum())
     return out, wanted
-
-
-def _served(
-    models: Models, region: str, name: str, energy: npt.NDArray[np.float64]
-) -> npt.NDArray[np.bool_]:
-    """Events whose energy a network serves; for omega, every one of its networks."""
-    networks = models.networks(region, [name])
-    served = np.ones(len(energy), bool)
-    for network in networks:
-        ranges = [ref.bundle.energy_range_gev for ref in models.members[region][network]]
-        served &= np.any([(energy >= low) & (energy < high) for low, high in ranges], axis=0)
-    return served
 
 
 def _record(content: Content, scoring: Scoring, added: Mapping[str, str]) -> dict[str, Any]:

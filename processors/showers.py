@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from processors.geometry import BAR_U_MM, N_BARS
 
-__all__ = ["edge_bars_clear", "f_last", "layer_rms_mm", "max_layer_ratio", "zeta"]
+__all__ = ["edge_bars_clear", "f_last", "last_layer", "layer_rms_mm", "max_layer_ratio", "zeta"]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -49,6 +49,19 @@ def layer_rms_mm(image: npt.NDArray[np.floating]) -> FloatArray:
     return np.where(several, np.sqrt(np.maximum(variance, 0.0)), 0.0)
 
 
+def last_layer(layer_fraction: npt.NDArray[np.floating]) -> npt.NDArray[np.intp]:
+    """Number of the last layer with signal.
+
+    Args:
+        layer_fraction: Layer energies over the total, shape (n, 14).
+
+    Returns:
+        Shape (n,); 13 where no layer has signal.
+    """
+    f = np.asarray(layer_fraction)
+    return np.asarray(f.shape[1] - 1 - (f[:, ::-1] > 0).argmax(axis=1))
+
+
 def f_last(layer_fraction: npt.NDArray[np.floating]) -> FloatArray:
     """Energy fraction of the last layer with signal.
 
@@ -59,8 +72,7 @@ def f_last(layer_fraction: npt.NDArray[np.floating]) -> FloatArray:
         Shape (n,); 0 where no layer has signal.
     """
     f = np.asarray(layer_fraction, np.float64)
-    last = f.shape[1] - 1 - (f[:, ::-1] > 0).argmax(axis=1)
-    return np.asarray(np.take_along_axis(f, last[:, None], 1)[:, 0])
+    return np.asarray(np.take_along_axis(f, last_layer(f)[:, None], 1)[:, 0])
 
 
 def zeta(

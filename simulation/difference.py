@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from processors.geometry import N_LAYERS
+from processors.showers import last_layer
 
 __all__ = [
     "PROTON_SHIFT",
@@ -130,7 +130,7 @@ def apply_difference(
     if species == "proton":
         log_factor = log_factor + proton_shift(energy_gev)
     row = np.arange(len(fraction))
-    last = N_LAYERS - 1 - (fraction[:, ::-1] > 0).argmax(axis=1)
+    last = last_layer(fraction)
     before = fraction[row, last]
     after = np.minimum(before * 10**log_factor, 0.5 * (1 + before))
     shrink = np.divide(1 - after, 1 - before, out=np.ones_like(before), where=before < 1)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from processors.geometry import N_BARS, N_LAYERS, N_STK_LAYERS, global_bar_id
-from processors.showers import f_last, zeta
+from processors.showers import f_last, last_layer, zeta
 from simulation.cascade import Deposits, electron_showers, proton_showers
 from simulation.difference import apply_difference
 from simulation.electronics import digitise
@@ -188,7 +188,7 @@ def _shower_columns(
     if difference:
         rms, fraction = apply_difference(species, result.corrected_gev, rms, fraction)
         score = zeta(rms, f_last(fraction))
-        last = N_LAYERS - 1 - (fraction[:, ::-1] > 0).argmax(axis=1)
+        last = last_layer(fraction)
         rms_last = rms[np.arange(len(rms)), last]
     axis = result.axis
     return {

@@ -22,9 +22,8 @@ from processors.geometry import (
     LAYER_PITCH_MM,
     LAYER_Z_MM,
     N_BARS,
-    N_LAYERS,
 )
-from processors.showers import f_last, layer_rms_mm, zeta
+from processors.showers import f_last, last_layer, layer_rms_mm, zeta
 
 __all__ = [
     "CORRECTION_LIMIT",
@@ -159,7 +158,7 @@ def reconstruct(bar_mev: npt.NDArray[np.floating], version: Version = "new") -> 
     )
     rms = layer_rms_mm(mev)
     axis = fit_axis(mev, version)
-    last = np.where(fraction.any(axis=1), N_LAYERS - 1 - (fraction[:, ::-1] > 0).argmax(axis=1), 0)
+    last = np.where(fraction.any(axis=1), last_layer(fraction), 0)
     terms = correction_terms(mev, total_mev, fraction, axis, version)
     log_factor = np.clip(terms @ _CORRECTION[version], 0.0, np.log(CORRECTION_LIMIT))
     raw_gev = total_mev / 1e3

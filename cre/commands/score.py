@@ -66,6 +66,7 @@ def command(
         parts[0],
         members={r: m for part in parts for r, m in part.members.items()},
         omega={r: o for part in parts for r, o in part.omega.items()},
+        omega_files={r: f for part in parts for r, f in part.omega_files.items()},
     )
     names = list(dict.fromkeys(n for several in per_region.values() for n in several))
     scoring = Scoring(

@@ -1,11 +1,14 @@
 """The shipped bundles: whole, within their size, consistent, and what the model cards say of them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import uproot
 
 from cre.card import card_models, read_card
+from cre.commands import score
 from models import catalogue
 from models.evaluation import auc
 from models.samples import selected_events
@@ -111,3 +114,14 @@ def test_attention_sums_to_one_and_uses_the_tracker(events):
     _, electron, attention = events
     assert attention.sum(axis=1) == pytest.approx(np.ones(len(attention)), abs=1e-5)
     assert 0.4 < attention[electron, 2].mean() < 0.8
+
+
+def test_scored_copies_name_the_models_of_both_regions(tmp_path):
+    sample = Sample("electron", seed=903, n_events=20_000, e_min_gev=300.0, e_max_gev=900.0)
+    (path,) = simulate(sample, tmp_path)
+    score.command.main([str(path), "-o", str(tmp_path / "out")], standalone_mode=False)
+    with uproot.open(tmp_path / "out" / path.name) as file:
+        (record,) = json.loads(str(file["cre_metadata"]))["scores"]
+    omegas = [m["region"] for m in record["models"] if m["member"] == "omega"]
+    assert omegas == ["fiducial", "topfiducial"]
+    assert len(record["models"]) == 9
