@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from hist import Hist
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from analysis.exceptions import CutNotOnEdgeError, HistogramMismatchError
 
-__all__ = ["Sums", "Template", "inner_bins", "select", "template"]
+__all__ = ["Sums", "Template", "edge_index", "inner_bins", "select", "template"]
 
 _EDGE_TOLERANCE = 1e-6  # of a bin width: a cut typed as -0.93 meets the edge -8 + 707 * 0.01
 
@@ -41,11 +41,11 @@ class Template:
     values: NDArray[np.float64]
     variances: NDArray[np.float64]
 
-    def above(self, cut: float) -> Sums:
+    def above(self, cut: ArrayLike) -> Sums:
         """Sum omega >= cut, overflow included.
 
         Args:
-            cut: score cut, on a bin edge.
+            cut: score cut on a bin edge, one or one per energy bin.
 
         Returns:
             Σw and Σw² per energy bin.
@@ -55,11 +55,12 @@ class Template:
         """
         return self.between(cut, np.inf)
 
-    def between(self, low: float, high: float) -> Sums:
+    def between(self, low: ArrayLike, high: ArrayLike) -> Sums:
         """Sum low <= omega < high.
 
         Args:
-            low: lower border on a bin edge, or −inf to include the underflow.
+            low: lower border on a bin edge, or −inf to include the underflow; one or one per energy
+                bin.
             high: upper border on a bin edge, or inf to include the overflow.
 
         Returns:
@@ -68,14 +69,26 @@ class Template:
         Raises:
             CutNotOnEdgeError: a border is not on a bin edge, or low >= high.
         """
-        if not low < high:
-            msg = f"score range {low!r} to {high!r} is empty; give the lower border first"
+        n = self.values.shape[0]
+        lows, highs = (np.broadcast_to(np.asarray(x, np.float64), (n,)) for x in (low, high))
+        if not np.all(lows < highs):
+            i = int(np.argmin(lows < highs))
+            msg = f"score range {float(lows[i])!r} to {float(highs[i])!r} is empty; give the lower border first"
             raise CutNotOnEdgeError(msg)
-        first = 0 if low == -np.inf else _edge_index(self.omega_edges, low) + 1
-        last = None if high == np.inf else _edge_index(self.omega_edges, high) + 1
+        columns = np.arange(self.values.shape[1])
+        inside = (columns >= self._columns(lows, 0)) & (columns < self._columns(highs, columns.size))
         return Sums(
-            self.values[:, first:last].sum(axis=1), self.variances[:, first:last].sum(axis=1)
+            np.where(inside, self.values, 0.0).sum(axis=1),
+            np.where(inside, self.variances, 0.0).sum(axis=1),
         )
+
+    def _columns(self, borders: NDArray[np.float64], infinite: int) -> NDArray[np.intp]:
+        """First column above each border, shape (n_energy, 1)."""
+        where = {
+            b: edge_index(self.omega_edges, b) + 1 if np.isfinite(b) else infinite
+            for b in set(borders.tolist())
+        }
+        return np.array([[where[b]] for b in borders.tolist()])
 
     def total(self) -> Sums:
         """Sum the whole score axis, under- and overflow included.
@@ -176,8 +189,19 @@ def inner_bins(histogram: Hist[Any], name: str) -> tuple[NDArray[np.float64], ND
     return np.array(values[inner], dtype=np.float64), np.array(variances[inner], dtype=np.float64)
 
 
-def _edge_index(edges: NDArray[np.float64], value: float) -> int:
-    """Return the position of the edge that equals ``value``."""
+def edge_index(edges: NDArray[np.float64], value: float) -> int:
+    """Position of the edge that equals a score value.
+
+    Args:
+        edges: score edges.
+        value: the score value.
+
+    Returns:
+        Its number.
+
+    Raises:
+        CutNotOnEdgeError: the value is inside a bin; the message names the nearest edges.
+    """
     nearest = int(np.argmin(np.abs(edges - value)))
     width = float(np.min(np.diff(edges)))
     if abs(edges[nearest] - value) <= _EDGE_TOLERANCE * width:
