@@ -10,7 +10,7 @@ DEMO ?= demo
 # The stamps are older than what they depend on only when something must be installed again.
 $(VENV)/.user: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hepdata]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.user

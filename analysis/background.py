@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.exceptions import AnalysisError, HistogramMismatchError
-from analysis.templatefit.result import FitResult, check_axes
 from analysis.templatefit.morphing import movable
+from analysis.templatefit.result import FitResult, check_axes
 from analysis.templates import Sums, Template
 
 __all__ = ["Background", "fitted_background", "proton_background"]

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from analysis.intervals import ONE_SIGMA, weighted_efficiency
-from analysis.templates import Template
+from analysis.templatefit.morphing import movable
+from analysis.templates import Sums, Template
 
 __all__ = ["Efficiency", "signal_efficiency"]
 
@@ -18,7 +19,7 @@ class Efficiency:
     Attributes:
         e_min: lower edges, GeV.
         e_max: upper edges, GeV.
-        cut: the score cut.
+        cut: (n_energy,) the score cut.
         value: efficiency; NaN where ``success`` is False.
         error: standard deviation from weighted binomial propagation.
         lower: lower end of the 68.27 % effective-count interval.
@@ -29,7 +30,7 @@ class Efficiency:
 
     e_min: NDArray[np.float64]
     e_max: NDArray[np.float64]
-    cut: float
+    cut: NDArray[np.float64]
     value: NDArray[np.float64]
     error: NDArray[np.float64]
     lower: NDArray[np.float64]
@@ -38,13 +39,20 @@ class Efficiency:
     success: NDArray[np.bool_]
 
 
-def signal_efficiency(electrons: Template, cut: float, level: float = ONE_SIGMA) -> Efficiency:
+def signal_efficiency(
+    electrons: Template,
+    cut: ArrayLike,
+    level: float = ONE_SIGMA,
+    *,
+    shift: ArrayLike | None = None,
+) -> Efficiency:
     """``eff = N_e^MC(omega >= cut) / N_e^MC`` per energy bin.
 
     Args:
         electrons: electron template; the denominator includes its score under- and overflow.
-        cut: score cut, on a bin edge.
+        cut: score cut on a bin edge, one or one per energy bin.
         level: probability content of the interval.
+        shift: (n_energy,) shift of the electrons that a fit found; NaN counts as 0.
 
     Returns:
         Efficiency with errors as in :func:`analysis.intervals.weighted_efficiency`.
@@ -52,12 +60,19 @@ def signal_efficiency(electrons: Template, cut: float, level: float = ONE_SIGMA)
     Raises:
         CutNotOnEdgeError: the cut is inside a bin; the message names the nearest edges.
     """
-    passed, total = electrons.above(cut), electrons.total()
+    total = electrons.total()
+    cuts = np.array(np.broadcast_to(cut, total.value.shape), np.float64)
+    passed = electrons.above(cuts)
+    if shift is not None:
+        edges = np.stack([cuts, np.full(cuts.size, np.inf)], axis=1)
+        moves = np.nan_to_num(np.broadcast_to(shift, cuts.shape))
+        moved = movable(electrons).between(edges, moves, np.ones(cuts.size))
+        passed = Sums(moved.values[:, 0], np.maximum(moved.variances[:, 0], 0.0))
     result = weighted_efficiency(*passed, *total, level=level)
     return Efficiency(
         e_min=electrons.energy_edges[:-1].copy(),
         e_max=electrons.energy_edges[1:].copy(),
-        cut=float(cut),
+        cut=cuts,
         value=result.value,
         error=result.error,
         lower=result.lower,

@@ -4,35 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from hist import Hist
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.acceptance import acceptance_from_histogram
-from analysis.background import proton_background
-from analysis.efficiency import signal_efficiency
 from analysis.energy import lafferty_wyatt
-from analysis.exceptions import AnalysisError, HistogramMismatchError, IncompleteDataError
+from analysis.exceptions import AnalysisError
 from analysis.fluxtable import FluxTable
 from analysis.intervals import ONE_SIGMA, garwood, upper_limit
-from analysis.selection import Edge, project
-from analysis.templates import template
 
-__all__ = ["FluxTable", "flux", "flux_from_histograms"]
-
-_CARRIED = (  # metadata of the histogram file that travels with the flux
-    "program",
-    "inputs",
-    "ledger",
-    "target_spectrum",
-    "injected",
-    "score",
-    "synthetic",
-    "toy",
-    "complete",
-    "bgo_reconstruction",
-    "edge_cut",
-    "histograms_sha256",
-)
+__all__ = ["FluxTable", "flux"]
 
 
 def flux(
@@ -160,131 +139,6 @@ def flux(
     )
 
 
-def flux_from_histograms(
-    hists: Mapping[str, Hist[Any]],
-    meta: Mapping[str, Any],
-    *,
-    region: str = "fiducial",
-    edge: Edge = "on",
-    bgo: str | None = None,
-    score_name: str | None = None,
-    cut: float | None = None,
-    control: tuple[float, float] | None = None,
-    electrons_in_control: bool = False,
-    index: float = -3.0,
-    ul_level: float = 0.95,
-    e_min_gev: float | None = None,
-    e_max_gev: float | None = None,
-    allow_incomplete: bool = False,
-) -> FluxTable:
-    """Flux from a histogram file, cut and count to the letter.
-
-    Acceptance is in true energy, everything else in reconstructed energy: right while the bins are
-    much wider than the resolution (1 % against 15 % for the fiducial region); no unfolding.
-
-    Args:
-        hists: ``score`` (axes kind, region, bgo, edge, energy, omega) and ``passed`` (kind, region,
-            bgo, edge, energy_true), Weight storage; or what :func:`analysis.selection.project`
-            made of them.
-        meta: metadata of the file: ``livetime_s``, ``target_flux_integral``, ``score``,
-            ``complete``, ``by_bgo``.
-        region: ``fiducial`` or ``topfiducial``.
-        edge: edge cut on or off.
-        bgo: BGO reconstruction; default the only one, ``new`` if there are several.
-        score_name: one of the further scores of the file; default the card's. Needs ``cut`` and
-            ``control``.
-        cut: score cut on a bin edge; default ``meta["score"]["cut"]``.
-        control: proton control region in omega; default ``meta["score"]["control"]``.
-        electrons_in_control: subtract electrons from the control region.
-        index: spectral index of the reference energy.
-        ul_level: confidence level of the upper limit.
-        e_min_gev: bins that start below fail, as do those below ``meta["complete_above_gev"]``, the
-            energy from which skimmed data are complete.
-        e_max_gev: bins that end above fail. Bins beyond the generated electrons fail in any case.
-        allow_incomplete: accept histograms marked incomplete (their livetime must be that of the
-            files that were read); the table's metadata keeps ``complete: false``.
-
-    Returns:
-        The flux table, with the inputs' metadata.
-
-    Raises:
-        IncompleteDataError: incomplete histograms, no usable livetime, or files that were skimmed for
-            the other region.
-        HistogramMismatchError: a histogram, axis, category or metadata entry is missing, or energy
-            bins differ.
-        CutNotOnEdgeError: cut or control border inside a score bin.
-        AnalysisError: control region above the cut.
-    """
-    if not allow_incomplete and not _entry(meta, "complete"):
-        missing = meta.get("ledger", {}).get("missing", [])
-        msg = (
-            f"the histograms are incomplete ({len(missing)} chunks missing, or too many NaN values); "
-            "'cre status' names what is missing; finish the run"
-        )
-        raise IncompleteDataError(msg)
-    if meta.get("fiducial_only") and region != "fiducial":
-        msg = f"files of this run hold fiducial events only; a {region} flux needs unskimmed files"
-        raise IncompleteDataError(msg)
-    hists, meta = project(hists, meta, edge=edge, bgo=bgo, score=score_name)
-    livetime = _entry(meta, "livetime_s")
-    if not (isinstance(livetime, int | float) and 0 < livetime < np.inf):
-        msg = f"livetime_s is {livetime!r}; a flux needs the livetime of the data that were read"
-        raise IncompleteDataError(msg)
-    if score_name is not None and "cut" not in meta["score"] and (cut is None or control is None):
-        msg = f"the card has no cut and control region for the score {score_name!r}: give both"
-        raise AnalysisError(msg)
-    cut = _entry(meta, "score", "cut") if cut is None else cut
-    low, high = _entry(meta, "score", "control") if control is None else control
-
-    score = _entry(hists, "score")
-    data, electrons, protons = (
-        template(score, kind, region) for kind in ("data", "electron", "proton")
-    )
-    outside = _outside(meta, data.energy_edges, e_min_gev, e_max_gev)
-    signal = signal_efficiency(electrons, cut)
-    background = proton_background(
-        data,
-        protons,
-        cut,
-        (low, high),
-        electrons=electrons if electrons_in_control else None,
-    )
-    area = acceptance_from_histogram(
-        _entry(hists, "passed"), _entry(meta, "target_flux_integral", "electron"), region=region
-    )
-    true_edges = np.append(area.e_min, area.e_max[-1:])
-    if not np.array_equal(true_edges, data.energy_edges):
-        msg = "bins of true energy ('passed') differ from those of energy ('score'); use one card"
-        raise HistogramMismatchError(msg)
-    return flux(
-        background.n_data,
-        background.fraction,
-        background.fraction_error,
-        np.where(signal.success, signal.value, np.nan),
-        signal.error,
-        np.where(outside, np.nan, area.value),
-        area.error,
-        livetime,
-        area.e_min,
-        area.e_max,
-        index=index,
-        ul_level=ul_level,
-        meta={
-            **{key: meta[key] for key in _CARRIED if key in meta},
-            "flux": {
-                "region": region,
-                "edge_cut": edge,
-                "bgo_reconstruction": meta["bgo_reconstruction"],
-                "score": (meta.get("score") or {}).get("name"),
-                "cut": cut,
-                "control": [low, high],
-                "electrons_in_control": electrons_in_control,
-                "background_mc_limited_bins": np.flatnonzero(background.mc_limited),
-            },
-        },
-    )
-
-
 def _failures(
     n: NDArray[np.float64],
     bkg: NDArray[np.float64],
@@ -314,45 +168,3 @@ def _failures(
         ),
     )
     return [next((why for ok, why in checks if not ok[i]), None) for i in range(n.size)]
-
-
-def _outside(
-    meta: Mapping[str, Any],
-    edges: NDArray[np.float64],
-    e_min_gev: float | None,
-    e_max_gev: float | None,
-) -> NDArray[np.bool_]:
-    """Bins outside the wanted range, the complete data or the generated electrons."""
-    low = max(float(meta.get("complete_above_gev", 0.0)), e_min_gev or 0.0)
-    high = np.inf if e_max_gev is None else e_max_gev
-    slack = 1e-9  # edges are compared with themselves, written and read
-    outside = (edges[:-1] < low * (1 - slack)) | (edges[1:] > high * (1 + slack))
-    samples = [g for g in meta.get("generated", {}).get("electron", []) if g["events"]]
-    if samples:
-        covered = np.zeros(len(edges) - 1, dtype=bool)
-        for start, stop in _union([(g["e_min_gev"], g["e_max_gev"]) for g in samples]):
-            covered |= (edges[:-1] >= start * (1 - slack)) & (edges[1:] <= stop * (1 + slack))
-        outside |= ~covered
-    return np.asarray(outside)
-
-
-def _union(intervals: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Merge intervals that touch or overlap."""
-    merged: list[tuple[float, float]] = []
-    for start, stop in sorted(intervals):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
-        else:
-            merged.append((start, stop))
-    return merged
-
-
-def _entry(mapping: Mapping[str, Any], *keys: str) -> Any:
-    """Return a nested entry, or say which one is missing."""
-    value: Any = mapping
-    for depth, key in enumerate(keys):
-        if not isinstance(value, Mapping) or key not in value:
-            msg = f"the histogram file has no {'.'.join(keys[: depth + 1])!r}; write it anew"
-            raise HistogramMismatchError(msg)
-        value = value[key]
-    return value

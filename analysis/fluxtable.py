@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.exceptions import FluxTableError
 
-__all__ = ["COLUMNS", "SCHEMA", "FluxTable", "read_flux_table", "write_flux_table"]
+__all__ = ["COLUMNS", "SCHEMA", "FluxTable", "plain", "read_flux_table", "write_flux_table"]
 
 SCHEMA = "cre-fluxtable/1"
 
@@ -108,7 +108,7 @@ class FluxTable:
             names = (f"sys_{source}_n", f"sys_{source}_p")
             checked[source] = (_column(low, names[0], size), _column(high, names[1], size))
         object.__setattr__(self, "systematics", checked)
-        object.__setattr__(self, "meta", _plain(self.meta))
+        object.__setattr__(self, "meta", plain(self.meta))
 
     def __len__(self) -> int:
         """Return the number of energy bins."""
@@ -197,8 +197,8 @@ def read_flux_table(path: str | Path) -> FluxTable:
     """
     path = Path(path)
     kind = _format(path)
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         header, columns = _parse_json(text) if kind == "json" else _parse_rows(text)
         if header.get("schema") != SCHEMA:
             msg = f"schema is {header.get('schema')!r}, expected {SCHEMA!r}"
@@ -348,14 +348,22 @@ def _column(values: ArrayLike, name: str, size: tuple[int, ...]) -> NDArray[np.f
     return array
 
 
-def _plain(value: Any) -> Any:
-    """Return metadata as plain builtins that YAML and JSON keep: NaN and infinities become None."""
+def plain(value: Any) -> Any:
+    """Metadata as plain builtins that YAML and JSON keep.
+
+    Args:
+        value: anything.
+
+    Returns:
+        Dictionaries, lists, texts, numbers, flags and None; NaN and infinities become None, other objects
+        their text.
+    """
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if value is None or isinstance(value, bool | int | float | str):

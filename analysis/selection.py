@@ -40,7 +40,8 @@ def project(
             control variables and the cut flow are always those of the full chain.
         bgo: reconstruction; default the only one of the file, ``new`` if there are several.
         score: name of the score; default the one of the card. For another one the metadata's ``score``
-            has the name only: cut and control region must be chosen anew.
+            has the name only: cut and control region must be chosen anew; the histogram of the card's
+            score under other proton spectra is left out, with its entry ``proton_spectra``.
 
     Returns:
         Histograms without the axes ``bgo`` and ``edge``, and metadata in which ``livetime_s``,
@@ -72,6 +73,7 @@ def project(
     entries |= {"edge_cut": edge, "bgo_reconstruction": chosen}
     if name is not None:
         entries["score"] = {"name": name}
+        entries.pop("proton_spectra", None)
     return {n: _projected(n, h, edge, chosen) for n, h in hists.items()}, entries
 
 
@@ -131,6 +133,8 @@ def _scored(
     main = (meta.get("score") or {}).get("name")
     if score is None or score == main:
         return dict(hists), None
+    spectra = [n for n, h in hists.items() if "spectrum" in h.axes.name]  # of the card's score only
+    hists = {n: h for n, h in hists.items() if n not in spectra}
     if f"score_{score}" not in hists:
         others = [n.removeprefix("score_") for n in hists if n.startswith("score_")]
         msg = (

@@ -76,7 +76,9 @@ class Template:
             msg = f"score range {float(lows[i])!r} to {float(highs[i])!r} is empty; give the lower border first"
             raise CutNotOnEdgeError(msg)
         columns = np.arange(self.values.shape[1])
-        inside = (columns >= self._columns(lows, 0)) & (columns < self._columns(highs, columns.size))
+        inside = (columns >= self._columns(lows, 0)) & (
+            columns < self._columns(highs, columns.size)
+        )
         return Sums(
             np.where(inside, self.values, 0.0).sum(axis=1),
             np.where(inside, self.variances, 0.0).sum(axis=1),

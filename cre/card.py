@@ -8,15 +8,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from cre.analysiscard import (
+    BreakSection,
+    CardError,
+    CutRule,
+    FitSection,
+    FluxSection,
+    ScoreSection,
+    Strict,
+    SystematicsSection,
+    extremes,
+)
 from models import catalogue
 from processors.calibration import load_calibration, shipped_calibrations
 from processors.chain import Cut, check_order, make_cut
-from processors.exceptions import CreError, SelectionError, sentences
+from processors.exceptions import SelectionError, sentences
 from processors.manifest import FileEntry
 from processors.modelset import BATCH, CPU, Models, Source, load_models
-from processors.omega import Strategy
 from processors.processor import KINDS, MC_KINDS, RunConfig
 from processors.score import SCORES, score_axis
 from processors.selections import energy_range
@@ -28,44 +38,14 @@ Region = Literal["fiducial", "topfiducial"]
 Reconstruction = Literal["new", "old"]
 
 
-class CardError(CreError):
-    """A run card cannot be read or has a wrong entry."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class ScoreSection(_Strict):
-    """Which score, its cut and the proton control region, in units of the score.
-
-    ``strategy`` says how omega combines the networks.
-    """
-
-    name: str = "zeta"
-    strategy: Strategy = "logistic"
-    cut: float
-    control: tuple[float, float]
-
-    @model_validator(mode="after")
-    def _sensible(self) -> ScoreSection:
-        if not self.control[0] < self.control[1] <= self.cut:
-            msg = (
-                f"the control region {list(self.control)} must ascend and end at or below the "
-                f"cut {self.cut}"
-            )
-            raise ValueError(msg)
-        return self
-
-
-class InferenceSection(_Strict):
+class InferenceSection(Strict):
     """How the networks run: execution providers of onnxruntime in order, and events per call."""
 
     providers: tuple[str, ...] = Field(default=CPU, min_length=1)
     batch: int = Field(default=BATCH, ge=1)
 
 
-class Card(_Strict):
+class Card(Strict):
     """A run card, validated.
 
     Attributes:
@@ -85,6 +65,11 @@ class Card(_Strict):
         extended_bins: Bins to 18 TeV.
         chunk_size: Events per chunk.
         max_nonfinite_fraction: A run with a larger share of NaN or infinite values stops, exit code 2.
+        proton_spectra: Name to a further spectrum of the protons, for systematic errors.
+        fit: How the templates are fitted.
+        flux: How the flux is made.
+        systematics: Systematic errors.
+        break_: How the spectral break is fitted; ``break`` in the file.
     """
 
     name: str
@@ -93,15 +78,20 @@ class Card(_Strict):
     bgo_reconstruction: tuple[Reconstruction, ...] = Field(default=("new",), min_length=1)
     regions: tuple[Region, ...] = Field(default=("fiducial", "topfiducial"), min_length=1)
     cuts: tuple[Any, ...]
-    models: dict[Region, dict[str, tuple[str, ...]]] = {}
+    models: dict[Region, dict[str, tuple[str, ...]]] = Field(default_factory=dict)
     inference: InferenceSection = InferenceSection()
     calibration: str | None = None
     score: ScoreSection
     also: tuple[str, ...] = ()
     target: dict[str, dict[str, Any]]
+    proton_spectra: dict[str, dict[str, Any]] = Field(default_factory=dict)
     extended_bins: bool = False
     chunk_size: int = Field(default=100_000, ge=1)
     max_nonfinite_fraction: float = Field(default=0.0, ge=0, le=1)
+    fit: FitSection = FitSection()
+    flux: FluxSection = FluxSection()
+    systematics: SystematicsSection = SystematicsSection()
+    break_: BreakSection = Field(default=BreakSection(), alias="break")
 
     @field_validator("bgo_reconstruction", mode="before")
     @classmethod
@@ -150,6 +140,15 @@ class Card(_Strict):
             raise ValueError(msg)
         return {kind: parse(spectrum).to_dict() for kind, spectrum in target.items()}
 
+    @field_validator("proton_spectra", mode="after")
+    @classmethod
+    def _spectra(cls, spectra: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name in spectra:
+            if not name.isidentifier():
+                msg = f"{name!r} is no name for a spectrum: use letters, digits and _"
+                raise ValueError(msg)
+        return {name: parse(spectrum).to_dict() for name, spectrum in spectra.items()}
+
     @model_validator(mode="after")
     def _ordered(self) -> Card:
         try:
@@ -164,7 +163,8 @@ class Card(_Strict):
             msg = f"'also' names {self.score.name!r}, which is the score already"
             raise ValueError(msg)
         axis = score_axis(self.score.name, self.score.strategy)
-        if not (axis.low <= self.score.control[0] and self.score.cut < axis.high):
+        top = axis.low if isinstance(self.score.cut, CutRule) else extremes(self.score.cut)[1]
+        if not (axis.low <= extremes(self.score.control[0])[0] and top < axis.high):
             msg = (
                 f"control region {list(self.score.control)} and cut {self.score.cut} must lie on the axis of "
                 f"{self.score.name!r}, {axis.low:g} to {axis.high:g}"
@@ -211,7 +211,7 @@ class Card(_Strict):
 
     def as_dict(self) -> dict[str, Any]:
         """The resolved card as plain types, for provenance."""
-        plain = self.model_dump(mode="json", exclude={"cuts"})
+        plain = self.model_dump(mode="json", exclude={"cuts"}, by_alias=True)
         plain["cuts"] = [{c.name: {**c.values, "kinds": list(c.kinds)}} for c in self.cuts]
         return plain
 
@@ -354,4 +354,5 @@ def run_config(card: Card, files: Sequence[FileEntry]) -> RunConfig:
         },
         target=card.target,
         extended_bins=card.extended_bins,
+        proton_spectra=card.proton_spectra,
     )

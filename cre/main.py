@@ -25,12 +25,16 @@ COMMANDS: Mapping[str, str] = {
     "run": "Fill the histograms of a run card.",
     "status": "Show how far a run is and what is missing.",
     "score": "Write copies of ntuples with the scores of the networks.",
+    "fit": "Fit the score templates, with a proton shift that depends on energy.",
     "flux": "From histograms to a flux table.",
+    "parametrise": "Describe the score templates by analytic shapes.",
+    "toy": "Draw histograms of a run from a toy model.",
+    "break": "Fit broken power laws to a flux and test the break.",
     "compare": "Hold a flux table against published or injected spectra.",
     "plot": "Draw the figures of a run and its flux.",
     "display": "Draw one event in the two views of the BGO.",
     "train": "Train a network by its recipe.",
-    "export": "Write a trained network as an ONNX bundle.",
+    "export": "Write a flux table for HEPData, CRDB or a paper, or a network as ONNX bundle.",
     "combine": "Fit how the networks are combined into omega.",
     "evaluate": "Hold the scores against each other on an independent sample.",
     "validate": "Hold the simulation against Geant4 events.",
@@ -61,7 +65,8 @@ class _Lazy(click.Group):
 def cli() -> None:
     """From DAMPE ntuples to the cosmic-ray electron + positron flux.
 
-    Exit codes: 0 done, 1 error of the input or the call, 2 incomplete data, 130 interrupted.
+    Exit codes: 0 done, 1 error of the input or the call, 2 incomplete data, 3 a fit that did not
+    converge, 130 interrupted.
     """
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Record", "program", "record", "sha256", "write_json"]
+__all__ = ["Record", "program", "record", "sha256", "write_json", "write_text"]
 
 _PACKAGES = (
     "coffea",
@@ -25,6 +25,7 @@ _PACKAGES = (
     "boost-histogram",
     "numpy",
     "scipy",
+    "iminuit",
     "numba",
     "onnxruntime",
 )
@@ -41,12 +42,17 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON under a temporary name, then rename: a reader never sees half a file."""
+def write_text(path: Path, text: str) -> Path:
+    """Write under a temporary name, then rename: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    part.replace(path)
+    part.write_text(text, "utf-8")
+    return part.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON as :func:`write_text`."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 @dataclass

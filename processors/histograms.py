@@ -8,7 +8,7 @@ histograms: the edge cut off is the sum over that axis.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import boost_histogram as bh
@@ -28,6 +28,7 @@ __all__ = [
     "EDGE_CUTS",
     "KINDS",
     "MC_KINDS",
+    "SPECTRA",
     "Selected",
     "book_histograms",
     "fill_cutflow",
@@ -43,6 +44,8 @@ MC_KINDS = ("electron", "proton")
 STATS = ("evaluated", "passed", "cumulative", "n_minus_1")
 #: Cuts whose failing events are kept apart in the axis ``edge``.
 EDGE_CUTS = ("edge", "edge_from_image")
+#: Histogram of the score of simulated protons under other proton spectra.
+SPECTRA = "score_spectra"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def book_histograms(
     bgo: Sequence[str],
     *,
     extended_bins: bool = False,
+    proton_spectra: Sequence[str] = (),
 ) -> dict[str, hist.Hist[Any]]:
     """The histograms of a run, empty.
 
@@ -103,6 +107,7 @@ def book_histograms(
         strategy: How omega combines the networks.
         bgo: BGO reconstructions of the run.
         extended_bins: Energy bins to 18 TeV instead of 10.5 TeV.
+        proton_spectra: Names of further proton spectra; none books no histogram for them.
 
     Returns:
         Name to histogram.
@@ -130,6 +135,15 @@ def book_histograms(
         a = score_axis(name, strategy)
         omega = hist.axis.Regular(a.bins, a.low, a.high, name="omega", label=a.label)
         hists[score_name(i, name)] = book(kind, region, version, edge, energy, omega)
+    if proton_spectra:
+        spectrum = hist.axis.StrCategory(proton_spectra, name="spectrum", label="proton spectrum")
+        axes = (spectrum, region, version, edge)
+        # no overflow of the categories, which is always empty: every chunk pays for the size
+        categories = (
+            hist.axis.StrCategory([*map(str, a)], name=a.name, label=a.label, overflow=False)
+            for a in axes
+        )
+        hists[SPECTRA] = book(*categories, energy, hists["score"].axes["omega"])
     hists["response"] = book(simulated, region, version, edge, true, energy)
     hists["passed"] = book(simulated, region, version, edge, true)
     hists["cutflow"] = book(kind, region, version, cut, stat, energy)
@@ -166,6 +180,7 @@ class Selected:
         scores: Score to values, shape (n,); the first is that of the card.
         weights: Weights, shape (n,).
         labels: Kind, region and BGO reconstruction.
+        other_weights: Proton spectrum to weights under it, shape (n,); empty for other kinds.
     """
 
     rows: npt.NDArray[np.intp]
@@ -173,11 +188,15 @@ class Selected:
     scores: Mapping[str, Values]
     weights: Values
     labels: tuple[str, str, str]
+    other_weights: Mapping[str, Values] = field(default_factory=dict)
 
     def keep(self, mask: npt.NDArray[np.bool_]) -> Selected:
         """Some of the events."""
         scores = {name: values[mask] for name, values in self.scores.items()}
-        return Selected(self.rows[mask], self.edge[mask], scores, self.weights[mask], self.labels)
+        others = {name: weights[mask] for name, weights in self.other_weights.items()}
+        return Selected(
+            self.rows[mask], self.edge[mask], scores, self.weights[mask], self.labels, others
+        )
 
 
 def fill_events(
@@ -207,6 +226,9 @@ def _fill_edge(hists: Histograms, ntuple: Ntuple, events: Selected, label: str) 
         hists[score_name(i, name)].fill(
             *where, energy[good], values[good], weight=events.weights[good]
         )
+    main = next(iter(events.scores.values()))
+    for name, weights in events.other_weights.items():
+        hists[SPECTRA].fill(name, *where[1:], energy, main, weight=weights)
     if events.labels[0] in MC_KINDS:
         true = np.asarray(ntuple["e_true"], np.float64)[events.rows]
         hists["response"].fill(*where, true, energy, weight=events.weights)

@@ -14,15 +14,18 @@ from coffea.processor import ProcessorABC
 from processors import features, modelset
 from processors.calibration import Calibration
 from processors.chain import Cut, check_order, evaluate
+from processors.exceptions import SelectionError
 from processors.geometry import N_LAYERS
 from processors.histograms import (
     EDGE_CUTS,
     KINDS,
     MC_KINDS,
+    SPECTRA,
     Selected,
     book_histograms,
     fill_cutflow,
     fill_events,
+    score_name,
 )
 from processors.inference import score_events
 from processors.modelset import Models
@@ -55,6 +58,8 @@ class RunConfig:
             dict).
         target: Monte Carlo kind to the target spectrum (as a dict).
         extended_bins: Energy bins to 18 TeV instead of 10.5 TeV.
+        proton_spectra: Name to a further spectrum of the protons (as a dict), under which they fill
+            ``score_spectra``.
     """
 
     cuts: tuple[Cut, ...]
@@ -67,6 +72,21 @@ class RunConfig:
     generated: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]] = field(default_factory=dict)
     target: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     extended_bins: bool = False
+    proton_spectra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Keep the name of the histogram of the proton spectra free.
+
+        Raises:
+            SelectionError: A further score has it.
+        """
+        for position, name in enumerate(self.scores):
+            if self.proton_spectra and score_name(position, name) == SPECTRA:
+                msg = (
+                    f"the score {name!r} and 'proton_spectra' would both fill the histogram "
+                    f"{SPECTRA!r}: rename that network or drop one of the two from the card"
+                )
+                raise SelectionError(msg)
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -172,7 +192,13 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
             for name, values in scores.items():
                 nonfinite[name] += _count_nonfinite(values)
                 scored[name] += len(values)
-            chosen = Selected(rows, masks.selected[rows], scores, weights[rows], labels)
+            others = self._other_weights(ntuple, rows, weights[rows]) if kind == "proton" else {}
+            for name, values in others.items():
+                if bad := _count_nonfinite(values):  # a spectrum too steep for floating point
+                    key = f"weight_{name}"
+                    nonfinite[key] = nonfinite.get(key, 0) + bad
+                    np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+            chosen = Selected(rows, masks.selected[rows], scores, weights[rows], labels, others)
             chosen = chosen.keep(np.isfinite(scores[config.score]))
             calibrated = self._controls(ntuple, chosen.rows[chosen.edge], kind)
             fill_events(hists, ntuple, chosen, calibrated)
@@ -187,6 +213,22 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
     def postprocess(self, accumulator: Accumulator) -> Accumulator:
         """Nothing is left to do after merging."""
         return accumulator
+
+    def _other_weights(
+        self, ntuple: Ntuple, rows: npt.NDArray[np.intp], weights: Values
+    ) -> dict[str, Values]:
+        """Weights of protons under each further spectrum: by the ratio of the fluxes at the true energy."""
+        spectra = {name: parse(s) for name, s in self._config.proton_spectra.items()}
+        if not spectra:
+            return {}
+        used = weights != 0  # the others lie outside every sample, where no flux is meant
+        energy = np.asarray(ntuple["e_true"], np.float64)[rows][used]
+        target = parse(self._config.target["proton"]).flux(energy)
+        others = {name: np.zeros(len(rows)) for name in spectra}
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            for name, spectrum in spectra.items():
+                others[name][used] = weights[used] * (spectrum.flux(energy) / target)
+        return others
 
     def _species(self, kind: str) -> Species | None:
         """The species whose calibration applies: that of simulated events."""
@@ -243,4 +285,5 @@ def empty_histograms(config: RunConfig) -> dict[str, hist.Hist[Any]]:
         config.models.strategy,
         config.bgo,
         extended_bins=config.extended_bins,
+        proton_spectra=tuple(config.proton_spectra),
     )

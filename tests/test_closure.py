@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.compare import compare_to_spectrum
-from analysis.flux import flux_from_histograms
+from analysis.measurement import flux_from_histograms
 from cre.card import read_card, run_config
 from cre.commands.run import run_meta
 from cre.injected import bin_average, injected_spectrum
@@ -59,7 +59,7 @@ def test_pulls_of_fifty_samples(tmp_path: Path) -> None:
         result = execute(plan([file], card.chunk_size), config)
         hists = {name: h + mc[name] for name, h in result.output["hists"].items()}
         meta = run_meta(card, manifest, files, config, result)
-        table = flux_from_histograms(hists, meta, e_max_gev=600.0)
+        table = flux_from_histograms(hists, meta, e_max_gev=600.0, method="sideband")
         truth = bin_average(injected_spectrum(meta), table.e_min, table.e_max)
         comparison = compare_to_spectrum(table, truth, e_max_gev=600.0)
         exposure = (

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from analysis.intervals import garwood
 from analysis.plots.style import COLOURS, Page, outside_markers, page
 
-__all__ = ["Marks", "Panel", "draw_grid", "merge_factor", "merged", "used_bins"]
+__all__ = ["Panel", "draw_grid", "merge_factor", "merged", "used_bins"]
 
 FloatArray = NDArray[np.float64]
 
@@ -29,20 +29,16 @@ _RATIO = (0.0, 2.0)
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One distribution; value and variance per kind, MC already in data counts, flow left out."""
+    """One distribution; value and variance per kind, MC already in data counts, flow left out.
+
+    ``cut`` and ``control`` are marked if given.
+    """
 
     title: str
     edges: FloatArray
     value: dict[str, FloatArray]
     variance: dict[str, FloatArray]
     outside: float
-
-
-@dataclass(frozen=True)
-class Marks:
-    """What is drawn over a panel beside the distributions."""
-
-    x_label: str
     cut: float | None = None
     control: tuple[float, float] | None = None
 
@@ -74,7 +70,7 @@ def merged(values: FloatArray, factor: int) -> FloatArray:
 
 def draw_grid(
     panels: Sequence[Panel],
-    marks: Marks,
+    x_label: str,
     region: str,
     stem: str | os.PathLike[str],
     *,
@@ -85,12 +81,14 @@ def draw_grid(
     columns = min(3, len(panels)) if len(panels) != 4 else 2
     rows = -(-len(panels) // columns)
     size = (6.6, 5.8) if len(panels) == 1 else (0.8 + 4.2 * columns, 0.9 + 3.7 * rows)
+    one_cut = len({panel.cut for panel in panels}) == 1
     with page(stem, size, synthetic=synthetic, overwrite=overwrite) as sheet:
         cells = sheet.figure.add_gridspec(rows, columns)
         for i, panel in enumerate(panels):
             cell = cells[i // columns, i % columns]
             last = i + columns >= len(panels)
-            main = _draw(sheet, cell, panel, marks, left=i % columns == 0, bottom=last)
+            first = i % columns == 0
+            main = _draw(sheet, cell, panel, x_label, one_cut=one_cut, left=first, bottom=last)
             main.set_title(f"{region}, {panel.title}" if i == 0 else panel.title, loc="right")
             if i == 0:
                 handles, labels = main.get_legend_handles_labels()
@@ -105,7 +103,14 @@ def draw_grid(
 
 
 def _draw(
-    sheet: Page, cell: SubplotSpec, panel: Panel, marks: Marks, *, left: bool, bottom: bool
+    sheet: Page,
+    cell: SubplotSpec,
+    panel: Panel,
+    x_label: str,
+    *,
+    one_cut: bool,
+    left: bool,
+    bottom: bool,
 ) -> Axes:
     """One distribution with its ratio."""
     split = cell.subgridspec(2, 1, height_ratios=(3, 1), hspace=0.03)
@@ -114,14 +119,15 @@ def _draw(
     _distributions(main, panel)
     _ratio(below, panel)
     for ax in (main, below):
-        if marks.control is not None:
+        if panel.control is not None:
             label = "control region" if ax is main else None
-            ax.axvspan(*marks.control, color="#BBBBBB", alpha=0.35, lw=0, label=label, zorder=0)
-        if marks.cut is not None:
-            symbol = "Ω" if "Ω" in marks.x_label else "score"
-            label = f"cut, {symbol} ≥ {marks.cut:.3g}".replace("-", "−") if ax is main else None
-            ax.axvline(marks.cut, color=COLOURS["cut"], ls="--", lw=1.4, label=label)
-    main.set_xlim(*_x_range(panel, marks))
+            ax.axvspan(*panel.control, color="#BBBBBB", alpha=0.35, lw=0, label=label, zorder=0)
+        if panel.cut is not None:
+            symbol = "Ω" if "Ω" in x_label else "score"
+            value = f"cut, {symbol} ≥ {panel.cut:.3g}".replace("-", "−")
+            label = None if ax is below else value if one_cut else "cut"
+            ax.axvline(panel.cut, color=COLOURS["cut"], ls="--", lw=1.4, label=label)
+    main.set_xlim(*_x_range(panel))
     main.tick_params(labelbottom=False)
     below.xaxis.set_major_locator(MaxNLocator(6))
     if panel.outside > 0:
@@ -131,15 +137,15 @@ def _draw(
         main.set_ylabel("Events / bin")
         below.set_ylabel("Data / MC")
     if bottom:
-        below.set_xlabel(marks.x_label)
+        below.set_xlabel(x_label)
     return main
 
 
-def _x_range(panel: Panel, marks: Marks) -> tuple[float, float]:
+def _x_range(panel: Panel) -> tuple[float, float]:
     """The used bins and one on either side, and all that is marked."""
     first, stop = used_bins(panel.value["data"], panel.value["electron"] + panel.value["proton"])
     low, high = panel.edges[max(first - 1, 0)], panel.edges[min(stop + 1, panel.edges.size - 1)]
-    marked = [m for m in (marks.cut, *(marks.control or ())) if m is not None]
+    marked = [m for m in (panel.cut, *(panel.control or ())) if m is not None]
     pad = 0.03 * (high - low)
     return float(min([low, *marked]) - pad), float(max([high, *marked]) + pad)
 

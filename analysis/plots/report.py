@@ -15,10 +15,14 @@ from analysis.background import proton_background
 from analysis.compare import Comparison
 from analysis.efficiency import signal_efficiency
 from analysis.fluxtable import FluxTable
+from analysis.perenergy import per_energy
 from analysis.plots.energies import plot_acceptance, plot_cut_flow, plot_efficiency_and_background
+from analysis.plots.migration import plot_response
 from analysis.plots.scores import plot_control, plot_score_bins, plot_score_overview
 from analysis.plots.spectra import plot_flux
 from analysis.plots.style import PlotError
+from analysis.plots.systematics import plot_systematics
+from analysis.response import response_matrix
 from analysis.selection import Edge, project, selection_text
 from analysis.templates import template
 
@@ -80,15 +84,16 @@ def draw_run(
         score=score or taken.get("score"),
     )
     chosen = taken or meta["score"]
-    if "cut" not in chosen:
+    if "cut" not in chosen or isinstance(chosen["cut"], Mapping):
         msg = f"the card has no cut for the score {score!r}: give the table of a flux made with one"
         raise PlotError(msg)
-    cut, (low, high) = chosen["cut"], chosen["control"]
     where = selection_text(region, meta)
     always = selection_text(region, {**meta, "edge_cut": "on"})
     data, electron, proton = (
         template(hists["score"], kind, region) for kind in ("data", "electron", "proton")
     )
+    edges = data.energy_edges
+    cut, low, high = (per_energy(x, edges) for x in (chosen["cut"], *chosen["control"]))
     background = proton_background(data, proton, cut, (low, high))
     if bins is None and table is not None:
         bins = np.flatnonzero(table.success & (table.n_data > 0)).tolist() or None
@@ -125,7 +130,7 @@ def draw_run(
         title=where.removeprefix(region).removeprefix(", "),
         **common,
     )
-    for kind in ("data", "electron", "proton"):
+    for kind in ("data", "electron", "proton") if "cutflow" in hists else ():
         out += plot_cut_flow(
             hists["cutflow"],
             folder / f"cutflow_{kind}",
@@ -150,6 +155,11 @@ def draw_run(
         out += plot_flux(
             table, folder / "flux", label=label, curve=curve, comparison=comparison, **common
         )
+        if "systematics" in table.meta:
+            out += plot_systematics(table, folder / "systematics", **common)
+    if "response" in hists:
+        response = response_matrix(hists, meta, region=region)
+        out += plot_response(response, folder / "response", title=where, **common)
     return out
 
 

@@ -12,7 +12,7 @@ from hist import Hist
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.exceptions import HistogramMismatchError
-from analysis.plots.panels import Marks, Panel, draw_grid, merge_factor, merged, used_bins
+from analysis.plots.panels import Panel, draw_grid, merge_factor, merged, used_bins
 from analysis.plots.style import PlotError, energy_text
 from analysis.templates import Template, inner_bins, select
 
@@ -31,8 +31,8 @@ def plot_score_overview(
     *,
     electron_scale: ArrayLike,
     proton_scale: ArrayLike,
-    cut: float,
-    control: tuple[float, float],
+    cut: ArrayLike,
+    control: tuple[ArrayLike, ArrayLike],
     synthetic: bool,
     score_label: str = "Score Ω",
     where: str | None = None,
@@ -49,8 +49,8 @@ def plot_score_overview(
         electron_scale: Factor that turns electron weights into counts, scalar or (n_energy,):
             the livetime in s for weights per second.
         proton_scale: The same for protons, usually ``Background.scale``; NaN draws none.
-        cut: Score cut; events above it are electron candidates.
-        control: Lower and upper border of the control region.
+        cut: Score cut, one or (n_energy,); events above it are electron candidates.
+        control: Lower and upper border of the control region, each one or (n_energy,).
         synthetic: Whether the data are simulated.
         score_label: Label of the score axis.
         where: Text of the selection; default the region.
@@ -66,10 +66,9 @@ def plot_score_overview(
         FileExistsError: A file exists and ``overwrite`` is not set.
     """
     mc = (electron, electron_scale), (proton, proton_scale)
-    panels = _score_panels(data, mc, _chosen(data, bins, most=9))
-    marks = Marks(score_label, cut, control)
+    panels = _score_panels(data, mc, _chosen(data, bins, most=9), cut, control)
     return draw_grid(
-        panels, marks, where or data.region, stem, synthetic=synthetic, overwrite=overwrite
+        panels, score_label, where or data.region, stem, synthetic=synthetic, overwrite=overwrite
     )
 
 
@@ -81,8 +80,8 @@ def plot_score_bins(
     *,
     electron_scale: ArrayLike,
     proton_scale: ArrayLike,
-    cut: float,
-    control: tuple[float, float],
+    cut: ArrayLike,
+    control: tuple[ArrayLike, ArrayLike],
     synthetic: bool,
     score_label: str = "Score Ω",
     where: str | None = None,
@@ -98,7 +97,7 @@ def plot_score_bins(
         folder: Where the files go.
         electron_scale: As in :func:`plot_score_overview`.
         proton_scale: As in :func:`plot_score_overview`.
-        cut: Score cut.
+        cut: Score cut, one or (n_energy,).
         control: Control region.
         synthetic: Whether the data are simulated.
         score_label: Label of the score axis.
@@ -116,13 +115,17 @@ def plot_score_bins(
     """
     mc = (electron, electron_scale), (proton, proton_scale)
     chosen = _chosen(data, bins, most=None)
-    marks = Marks(score_label, cut, control)
     paths = []
-    for i, panel in zip(chosen, _score_panels(data, mc, chosen), strict=True):
+    for i, panel in zip(chosen, _score_panels(data, mc, chosen, cut, control), strict=True):
         low, high = data.energy_edges[i : i + 2]
         stem = Path(folder) / f"bin_{i:02d}_{low:.0f}_{high:.0f}_gev"
         paths += draw_grid(
-            [panel], marks, where or data.region, stem, synthetic=synthetic, overwrite=overwrite
+            [panel],
+            score_label,
+            where or data.region,
+            stem,
+            synthetic=synthetic,
+            overwrite=overwrite,
         )
     return paths
 
@@ -195,8 +198,8 @@ def plot_control(
         )
         for g in groups
     ]
-    marks = Marks(axis.label or axis.name)
-    return draw_grid(panels, marks, where or region, stem, synthetic=synthetic, overwrite=overwrite)
+    label = axis.label or axis.name
+    return draw_grid(panels, label, where or region, stem, synthetic=synthetic, overwrite=overwrite)
 
 
 def _bins_inside(edges: FloatArray, low: float, high: float) -> NDArray[np.intp]:
@@ -237,7 +240,11 @@ def _per_bin(scale: ArrayLike, n: int, kind: str) -> FloatArray:
 
 
 def _score_panels(
-    data: Template, mc: tuple[tuple[Template, ArrayLike], ...], bins: Sequence[int]
+    data: Template,
+    mc: tuple[tuple[Template, ArrayLike], ...],
+    bins: Sequence[int],
+    cut: ArrayLike,
+    control: tuple[ArrayLike, ArrayLike],
 ) -> list[Panel]:
     for other, _ in mc:
         for axis in ("energy_edges", "omega_edges"):
@@ -245,6 +252,7 @@ def _score_panels(
                 msg = f"{axis} of {other.kind!r} and {data.kind!r} differ: draw one file at a time"
                 raise HistogramMismatchError(msg)
     n = data.values.shape[0]
+    cuts, low, high = (np.broadcast_to(np.asarray(x, np.float64), (n,)) for x in (cut, *control))
     parts: list[tuple[str, Template, FloatArray]] = [("data", data, np.ones(n))]
     for kind, (part, scale) in zip(("electron", "proton"), mc, strict=True):
         parts.append((kind, part, np.nan_to_num(_per_bin(scale, n, kind))))
@@ -258,6 +266,8 @@ def _score_panels(
             {k: merged(t.values[i, 1:-1], merge) * s[i] for k, t, s in parts},
             {k: merged(t.variances[i, 1:-1], merge) * s[i] ** 2 for k, t, s in parts},
             float(data.values[i, 0] + data.values[i, -1]),
+            float(cuts[i]),
+            (float(low[i]), float(high[i])),
         )
         for i in bins
     ]

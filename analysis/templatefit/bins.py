@@ -20,6 +20,8 @@ __all__ = ["FitBins", "fit_bins"]
 FloatArray = NDArray[np.float64]
 
 _WIDEST = 1.0 / 32.0  # of the axis: wider only if the templates are too thin
+_FEWEST = 4.0  # bins of a template with less simulation than ``min_effective`` per bin …
+_THIN = 25.0  # … but never fewer effective events than this
 _SHARE = 20.0  # bins of equal content that a well-filled template is cut into
 
 
@@ -60,7 +62,8 @@ def fit_bins(
         protons: proton template, same axes.
         window: lower and upper border of the fit, scalars or (n,), on edges of the score axis; the
             infinite ones include under- and overflow.
-        min_effective: effective simulated events (Σw)²/Σw² per bin.
+        min_effective: effective simulated events (Σw)²/Σw² per bin; a quarter of all those of a template,
+            25 at least, where that is less.
 
     Returns:
         The bins with the data in them.
@@ -100,21 +103,22 @@ def _cuts(
     parts: list[tuple[FloatArray, FloatArray]], widest: float, min_effective: float
 ) -> NDArray[np.intp]:
     """Borders of the bins, counted in columns from the start of the window."""
-    wanted = [
-        max(min_effective, _effective(float(v.sum()), float(s.sum())) / _SHARE) for v, s in parts
-    ]
+    every = [_effective(float(v.sum()), float(s.sum())) for v, s in parts]
+    # a thin template still gets a few bins, or its shift could not be seen at all
+    least = [min(min_effective, max(e / _FEWEST, _THIN)) for e in every]
+    wanted = [max(w, e / _SHARE) for w, e in zip(least, every, strict=True)]
     size = parts[0][0].size
+    # plain floats: a loop over numpy's takes ten times as long
+    columns = zip(*(x.tolist() for part in parts for x in part), strict=True)
     cuts = [0]
-    sums = np.zeros((2, 2))
-    for j in range(size):
-        for k, (value, variance) in enumerate(parts):
-            sums[k] += value[j], variance[j]
-        effective = [_effective(*row) for row in sums]
-        full = any(e >= w for e, w in zip(effective, wanted, strict=True))
-        wide = j + 1 - cuts[-1] >= widest and sum(effective) >= min_effective
-        if full or wide:
-            cuts.append(j + 1)
-            sums[:] = 0.0
+    e = e2 = p = p2 = 0.0
+    for j, (electron, electron2, proton, proton2) in enumerate(columns, start=1):
+        e, e2, p, p2 = e + electron, e2 + electron2, p + proton, p2 + proton2
+        both = _effective(e, e2), _effective(p, p2)
+        full = both[0] >= wanted[0] or both[1] >= wanted[1]
+        if full or (j - cuts[-1] >= widest and sum(both) >= min(least)):
+            cuts.append(j)
+            e = e2 = p = p2 = 0.0
     if cuts[-1] != size:  # what is left joins the last bin
         cuts = [*(cuts[:-1] or [0]), size]
     return np.array(cuts)

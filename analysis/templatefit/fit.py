@@ -20,7 +20,7 @@ from scipy.linalg import block_diag
 
 from analysis.exceptions import AnalysisError
 from analysis.templatefit.bins import FitBins
-from analysis.templatefit.model import FitModel, deviance
+from analysis.templatefit.model import FitModel
 from analysis.templatefit.problem import (
     MOST_ORDER,
     FitSettings,
@@ -75,9 +75,16 @@ def fit_templates(
     why = reasons(data, electrons, protons, settings)
     used = np.flatnonzero([r is None for r in why])
     if not used.size:
-        msg = f"no energy bin can be fitted; the first says: {why[0]}"
-        raise AnalysisError(msg)
+        raise AnalysisError(_none_left(why))
     problem, bins = prepare(data, electrons, protons, settings, used, cut)
+    thin = bins.number < 2  # one score bin has no answer, and the others would fail with it
+    if thin.any():
+        for i in used[thin]:
+            why[i] = "too few simulated events for two score bins"
+        used = used[~thin]
+        if not used.size:
+            raise AnalysisError(_none_left(why))
+        problem, bins = prepare(data, electrons, protons, settings, used, cut)
     chain: tuple[float, ...] = ()
     if settings.shift_order == "auto":
         settings, chain = _choose_order(problem, data, used, settings)
@@ -93,6 +100,12 @@ def fit_templates(
     return _result(problem.model, minimum, bins, data, used, why, settings, chain)
 
 
+def _none_left(why: list[str | None]) -> str:
+    """Why nothing can be fitted."""
+    counted = "; ".join(f"{why.count(r)} bins: {r}" for r in dict.fromkeys(why))
+    return f"no energy bin can be fitted ({counted})"
+
+
 def _choose_order(
     problem: Problem, data: Template, used: NDArray[np.intp], settings: FitSettings
 ) -> tuple[FitSettings, tuple[float, ...]]:
@@ -101,7 +114,7 @@ def _choose_order(
     for order in range(min(MOST_ORDER, used.size - 1) + 1):
         tried = replace(settings, shift_order=order)
         chain.append(minimise(with_orders(problem, data, used, tried), tried).deviance)
-        if order and chain[-2] - chain[-1] < _CHI2_95:
+        if order and not chain[-2] - chain[-1] >= _CHI2_95:  # nor if it is not a number
             return replace(settings, shift_order=order - 1), tuple(chain)
     return replace(settings, shift_order=len(chain) - 1), tuple(chain)
 
@@ -143,14 +156,19 @@ def _smooth(problem: Problem, single: Minimum, settings: FitSettings) -> Minimum
     n = problem.model.size
     errors = np.sqrt(np.diag(single.covariance))
     values, blocks, at = [], [], 2 * n
-    for design in (problem.model.shift, problem.model.width, problem.model.electron_shift):
+    designs = (problem.model.shift, problem.model.width, problem.model.electron_shift)
+    for which, design in enumerate(designs):
         if not design.shape[1]:
+            continue
+        if which == 0 and settings.fixed is not None:
+            values.append(np.array(settings.fixed))
+            blocks.append(np.zeros((design.shape[1],) * 2))
+            at += n
             continue
         own, error = single.parameters[at : at + n], errors[at : at + n]
         good = np.isfinite(own) & (error > 0)
-        if good.sum() < design.shape[1]:
-            msg = "too few energy bins have a shift of their own for a curve through them; lower the order"
-            raise AnalysisError(msg)
+        if good.sum() < design.shape[1]:  # too few bins converged alone for a curve through them
+            return _nowhere(2 * n + problem.model.n_shared)
         weighted = design[good] / error[good, None]
         block = np.linalg.inv(weighted.T @ weighted)
         values.append(block @ weighted.T @ (own[good] / error[good]))
@@ -176,6 +194,13 @@ def _smooth(problem: Problem, single: Minimum, settings: FitSettings) -> Minimum
     return replace(minimum, covariance=both[0], raw=both[1])
 
 
+def _nowhere(size: int) -> Minimum:
+    """No minimum."""
+    unknown, matrix = np.full(size, np.nan), np.full((size, size), np.nan)
+    none = np.zeros(size, dtype=np.bool_)
+    return Minimum(unknown, matrix, matrix, np.nan, np.nan, False, none)
+
+
 def _result(
     model: FitModel,
     minimum: Minimum,
@@ -191,11 +216,7 @@ def _result(
     good = np.isfinite(minimum.parameters[:n])
     if settings.method != "per_bin":
         good &= minimum.valid
-    electrons, var_e, protons, var_p = model.expected(np.nan_to_num(minimum.parameters, nan=1.0))
-    inside = model.edges[:, 1:] > model.edges[:, :-1]
-    each = np.where(inside, deviance(model.counts, electrons + protons, var_e + var_p)[0], 0.0).sum(
-        axis=1
-    )
+    each = model.deviances(np.nan_to_num(minimum.parameters, nan=1.0))
 
     def spread(values: ArrayLike, empty: float = np.nan) -> FloatArray:
         out = np.full(size, empty)

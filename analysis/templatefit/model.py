@@ -10,7 +10,9 @@ events, the expectation is scaled by :math:`\beta = (n + k)/(\mu + k)`, and
 The content of a shifted bin changes by the few simulated events that cross its borders, so that the derivatives
 of a template as it is are noisy and would promise too much: the errors are made with those of a smooth copy.
 Below 0.01 expected events Q is continued by a parabola, so that it stays finite where the templates are
-empty or a yield is negative, and the sum of the templates cannot be negative in any bin.
+empty or a yield is negative, and the sum of the templates cannot be negative in any bin. Where a negative
+yield cancels part of the other, :math:`\mu^2/v` would vanish with :math:`\mu` and any count be allowed: k is
+then :math:`(|\kappa_e| T_e + |\kappa_p| T_p)^2 / v`, the same for yields that are positive.
 """
 
 from __future__ import annotations
@@ -66,6 +68,26 @@ def deviance(
         by_variance = by_variance + below * cross
         by_mean = by_mean + 2.0 * _STIFF * below
     return q, by_mean, by_variance
+
+
+def _of_sum(
+    counts: FloatArray, electrons: FloatArray, protons: FloatArray, variance: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Deviance of electrons + protons; its derivatives by electrons, protons and variance."""
+    mean, size = electrons + protons, np.abs(electrons) + np.abs(protons)
+    above = np.maximum(mean, _SMALL)
+    cancel = size > above * (1.0 + 1e-9)
+    if not cancel.any():
+        q, by_mean, by_variance = deviance(counts, mean, variance)
+        return q, by_mean, by_mean, by_variance
+    ratio = np.where(cancel, above / np.where(cancel, size, 1.0), 1.0)
+    q, by_mean, by_variance = deviance(counts, mean, variance * ratio**2)
+    change = np.where(cancel, 2.0 * by_variance * variance * ratio / np.where(cancel, size, 1.0), 0)
+    by_mean = by_mean + np.where(mean > _SMALL, change, 0.0)
+    by_electrons, by_protons = (
+        by_mean - change * ratio * np.sign(part) for part in (electrons, protons)
+    )
+    return q, by_electrons, by_protons, by_variance * ratio**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +150,17 @@ class FitModel:
         k_e, k_p = self._scales(parameters)
         return k_e * e.values, k_e**2 * e.variances, k_p * p.values, k_p**2 * p.variances
 
+    def deviances(self, parameters: FloatArray) -> FloatArray:
+        """Deviance of each energy bin, (n,).
+
+        Args:
+            parameters: as in the class.
+        """
+        electrons, var_e, protons, var_p = self.expected(parameters)
+        inside = self.edges[:, 1:] > self.edges[:, :-1]
+        each = _of_sum(self.counts, electrons, protons, var_e + var_p)[0]
+        return np.asarray(np.where(inside, each, 0.0).sum(axis=1))
+
     def evaluate(self, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Deviance of all bins and its gradient.
 
@@ -140,17 +173,16 @@ class FitModel:
         e, p = self._moved(parameters, smooth=False)
         k_e, k_p = self._scales(parameters)
         total_e, total_p = (part[0].total[:, None] for part in (self.electrons, self.protons))
-        mean = k_e * e.values + k_p * p.values
         variance = k_e**2 * e.variances + k_p**2 * p.variances
-        q, by_mean, by_variance = deviance(self.counts, mean, variance)
+        q, by_e, by_p, by_variance = _of_sum(self.counts, k_e * e.values, k_p * p.values, variance)
         own = [
             (by_mean * m + by_variance * v).sum(axis=1)
-            for m, v in (
-                (e.values / total_e, 2.0 * k_e * e.variances / total_e),
-                (p.values / total_p, 2.0 * k_p * p.variances / total_p),
-                (k_p * p.by_shift[0], k_p**2 * p.by_shift[1]),
-                (k_p * p.by_width[0], k_p**2 * p.by_width[1]),
-                (k_e * e.by_shift[0], k_e**2 * e.by_shift[1]),
+            for by_mean, m, v in (
+                (by_e, e.values / total_e, 2.0 * k_e * e.variances / total_e),
+                (by_p, p.values / total_p, 2.0 * k_p * p.variances / total_p),
+                (by_p, k_p * p.by_shift[0], k_p**2 * p.by_shift[1]),
+                (by_p, k_p * p.by_width[0], k_p**2 * p.by_width[1]),
+                (by_e, k_e * e.by_shift[0], k_e**2 * e.by_shift[1]),
             )
         ]
         designs = (self.shift, self.width, self.electron_shift)

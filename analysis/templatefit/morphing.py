@@ -9,6 +9,10 @@ order in the bin width (a proton peak can be as narrow as two bins), limited to 
 neighbour, which keeps a cubic monotone; between knots of unequal distance those of F. N. Fritsch and J.
 Butland, SIAM J. Sci. Stat. Comput. 5 (1984) 300. The sum of squared weights moves in the same way: events
 that move take their weights along.
+
+A cubic cannot follow a density that falls by a factor ten from one score bin to the next, as the low side of
+the proton peak does. Each bin is therefore first divided in four, in the proportions of a spline through the
+logarithms of the contents, corrected so that its means over the bins are these contents.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
 
 from analysis.exceptions import HistogramMismatchError
 from analysis.templates import Template
@@ -28,6 +33,9 @@ FloatArray = NDArray[np.float64]
 #: A smooth cumulative has no knots closer than so many effective events, nor farther than this part of the axis.
 _KNOT_EVENTS = 50.0
 _KNOT_WIDTH = 1.0 / 32.0
+
+_PARTS = 4  # of a score bin
+_FEWEST = 4.5  # effective events of a bin that is divided in other than equal parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +61,7 @@ class Movable:
 
     Attributes:
         low: lower edge of the score axis.
-        step: width of its m bins.
+        step: width of its m intervals, quarters of the score bins unless smooth.
         cubics: (n, m, 8) coefficients in t = 0 … 1 inside each bin, of Σw and of Σw².
         flow: (n, 2, 2) under- and overflow; Σw, Σw². Events there stay where they are.
         pivot: (n,) mean score, about which the template is stretched.
@@ -151,20 +159,21 @@ def movable(template: Template, *, smooth: bool = False) -> Movable:
     if not np.allclose(steps, steps[0], rtol=1e-6, atol=0.0):
         msg = "templates are shifted on score axes with equal bins; this axis has unequal ones"
         raise HistogramMismatchError(msg)
-    step = float((edges[-1] - edges[0]) / steps.size)
-    n = template.values.shape[0]
-    cubics = np.zeros((n, steps.size, 8))
+    values, variances = template.values[:, 1:-1], template.variances[:, 1:-1]
+    if not smooth:
+        values, variances = _divided(values, variances)
+    n, size = values.shape
+    cubics = np.zeros((n, size, 8))
     for i in range(n):
-        value, variance = template.values[i, 1:-1], template.variances[i, 1:-1]
-        knots = _knots(value, variance) if smooth else np.arange(steps.size + 1)
-        cubics[i, :, :4] = _cubics(value, knots)
-        cubics[i, :, 4:] = _cubics(variance, knots)
+        knots = _knots(values[i], variances[i]) if smooth else np.arange(size + 1)
+        cubics[i, :, :4] = _cubics(values[i], knots)
+        cubics[i, :, 4:] = _cubics(variances[i], knots)
     centres = 0.5 * (edges[1:] + edges[:-1])
     inner = template.values[:, 1:-1].sum(axis=1)
     moment = (template.values[:, 1:-1] * centres).sum(axis=1)
     return Movable(
         low=float(edges[0]),
-        step=step,
+        step=float((edges[-1] - edges[0]) / size),
         cubics=cubics,
         flow=np.stack(
             [np.stack([template.values[:, k], template.variances[:, k]], axis=-1) for k in (0, -1)],
@@ -176,17 +185,47 @@ def movable(template: Template, *, smooth: bool = False) -> Movable:
     )
 
 
+def _divided(values: FloatArray, variances: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Contents of the quarters of all bins, (n, 4 m); each four have the sum of their bin."""
+    n, size = values.shape
+    if size < 2:
+        return values, variances
+    filled = (values > 0) & (variances > 0)
+    total, total2 = values.sum(axis=1), variances.sum(axis=1)
+    weight = np.where(total > 0, total2 / np.where(total > 0, total, 1.0), 1.0)[:, None]
+    wanted = np.log(np.where(filled, values, 0.5 * np.where(weight > 0, weight, 1.0)))
+    centres = np.arange(size) + 0.5
+    inside = (np.arange(size * _PARTS) + 0.5) / _PARTS
+
+    def density(logarithm: FloatArray) -> FloatArray:
+        spline = CubicSpline(centres, logarithm, axis=1)
+        # a spline that swings between empty and full bins must not overflow
+        return np.exp(np.clip(spline(inside), -600.0, 600.0)).reshape(n, size, _PARTS)
+
+    logarithm = wanted
+    for _ in range(2):  # the mean over a bin is its content, not the value in its centre
+        off = wanted - np.log(density(logarithm).mean(axis=2))
+        logarithm = logarithm + np.clip(off, -1.0, 1.0)
+    parts = density(logarithm)
+    share = parts / parts.sum(axis=2, keepdims=True)
+    enough = values**2 >= _FEWEST * variances
+    share = np.where((filled & enough)[:, :, None], share, 1.0 / _PARTS)
+    out = [(x[:, :, None] * share).reshape(n, size * _PARTS) for x in (values, variances)]
+    return out[0], out[1]
+
+
 def _knots(value: FloatArray, variance: FloatArray) -> NDArray[np.intp]:
     """Edges that become knots, both ends included."""
     most = max(1, round(value.size * _KNOT_WIDTH))
     knots = [0]
     w = w2 = 0.0
-    for j in range(value.size):
-        w += value[j]
-        w2 += variance[j]
+    for j, (content, squares) in enumerate(
+        zip(value.tolist(), variance.tolist(), strict=True), start=1
+    ):
+        w, w2 = w + content, w2 + squares
         full = w2 > 0.0 and w * w >= _KNOT_EVENTS * w2
-        if full or j + 1 - knots[-1] >= most:
-            knots.append(j + 1)
+        if full or j - knots[-1] >= most:
+            knots.append(j)
             w = w2 = 0.0
     if knots[-1] != value.size:
         knots.append(value.size)

@@ -115,14 +115,13 @@ class FitResult:
     def ndf(self) -> int:
         """Score bins of all fitted energy bins less the free parameters."""
         free = int(np.count_nonzero(np.diag(self.covariance) > 0))
-        bins: FloatArray = np.where(self.success, self.n_bins, 0.0).sum()
-        return int(bins) - free
+        return int(np.where(self.success, self.n_bins, 0.0).sum()) - free
 
     def _first(self, name: str) -> int:
         """Position of the first coefficient of a function."""
         before = {"shift": 0, "width": 1, "electron": 2}[name]
         designs = (self.shift_design, self.width_design, self.electron_design)
-        return 2 * self.used.size + sum(d.shape[1] for d in designs[:before])
+        return int(2 * self.used.size + sum(d.shape[1] for d in designs[:before]))
 
     def _linear(self, first: int, design: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Value and error of ``design @ parameters[first:]`` on the energy bins."""

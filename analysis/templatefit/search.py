@@ -86,8 +86,8 @@ def _search(
     search.fixed = kept
     if clamped:
         search.limits = [(0.0, None)] * (2 * n) + [(None, None)] * model.n_shared
-    search.migrad(ncall=20_000)
+    search.migrad()
     if not search.valid:
         search.strategy = 1
-        search.migrad(ncall=20_000)
+        search.migrad()
     return search

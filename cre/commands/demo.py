@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import shlex
 from importlib import resources
 from pathlib import Path
 
 import click
 
-from cre.commands import compare, display, flux, manifest, plot, run, simulate
+from cre.commands import (
+    compare,
+    display,
+    export,
+    fit,
+    flux,
+    manifest,
+    plot,
+    run,
+    simulate,
+    toy,
+)
+
+#: "break" is a keyword, its module can only be imported by name.
+break_ = importlib.import_module("cre.commands.break")
 
 #: Data are complete from 106 GeV on; the simulated samples reach beyond the last populated bins. Rays
 #: outside the fiducial volume are thinned, with weights, to spend the time where the analysis looks.
@@ -18,6 +33,10 @@ ELECTRON = (
     "--outside-share 0.2 --seed 2"
 )
 PROTON = "--kind proton --min-deposit-gev 80 --triggered-only --outside-share 0.2 --tail-sampling --seed 3"
+#: Ten years of toys; the simulation as large as that of an experiment, and protons that are shifted.
+TOY = (
+    "--shift 0.8 0.4 --electron-events 20000 --proton-events 50000 --proton-bulk-weight 10 --seed 4"
+)
 LIVETIME_S = 400_000.0
 ELECTRONS_THROWN = 10_000_000
 #: Lowest and highest energy and primaries thrown: fewer where showers are large and protons are rare.
@@ -61,19 +80,35 @@ def command(output: Path, scale: float, workers: int | None, overwrite: bool) ->
         f"{shlex.join(map(str, files))} -o {here}/manifest.json {again}",
     )
     _do(run.command, f"{here}/card.yaml {f'--workers {workers}' if workers else ''} {again}")
-    _do(flux.command, f"{here}/run/histograms.json.gz -o {here}/flux {again}")
-    _do(compare.command, f"{here}/flux.ecsv --injected --e-max-gev 1000")
-    _do(
-        plot.command,
-        f"{here}/run/histograms.json.gz --flux {here}/flux.ecsv -o {here}/figures {again}",
-    )
+    _measure(f"{here}/run/histograms.json.gz", here, 1000.0, again)
     for kind in ("electron", "proton"):
         file = next(f for f in files if f"_{kind}_" in f.name)
         _do(
             display.command,
             f"{shlex.quote(str(file))} --entry 11 -o {here}/figures/event_{kind} {again}",
         )
-    click.echo(f"the flux is in {output}/flux.csv, the figures are in {output}/figures")
+    _ten_years(f"{here}/ten_years", again)
+    click.echo(
+        f"the flux is in {output}/flux.csv, the figures are in {output}/figures and {output}/fit;"
+    )
+    click.echo(f"{output}/ten_years holds the same for toys of the full exposure, with the break")
+
+
+def _measure(histograms: str, folder: str, most_gev: float, again: str) -> None:
+    """From histograms to the fit, the flux, its figures and the files for publication."""
+    _do(fit.command, f"{histograms} -o {folder}/fit {again}")
+    _do(flux.command, f"{histograms} -o {folder}/flux --systematics {again}")
+    _do(compare.command, f"{folder}/flux.ecsv --injected --e-max-gev {most_gev:g}")
+    _do(plot.command, f"{histograms} --flux {folder}/flux.ecsv -o {folder}/figures {again}")
+    publication = f"--hepdata {folder}/hepdata --crdb {folder}/flux.usine --latex {folder}/flux.tex"
+    _do(export.command, f"{folder}/flux.ecsv {publication} {again}")
+
+
+def _ten_years(folder: str, again: str) -> None:
+    """Toys of ten years in orbit, with a proton shift: the fit must find it, the spectrum its break."""
+    _do(toy.command, f"-o {folder} {TOY} {again}")
+    _measure(f"{folder}/histograms.json.gz", folder, 11_000.0, again)
+    _do(break_.command, f"{folder}/flux.ecsv -o {folder}/break --toys 1000 {again}")
 
 
 def _do(step: click.Command, line: str) -> None:

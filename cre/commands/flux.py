@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from analysis.exceptions import IncompleteDataError
-from analysis.flux import flux_from_histograms
 from analysis.fluxtable import FluxTable, write_flux_table
 from analysis.histfile import load
+from analysis.measurement import measure
+from analysis.plots.systematics import systematics_table
 from analysis.selection import Edge
+from analysis.systematics import with_systematics
+from cre.analysiscard import analysis_card, flux_settings
+from cre.measuring import check_converged, selection_options, sources
 from cre.provenance import record, sha256
 
 SUFFIXES = (".ecsv", ".csv", ".json")
@@ -21,73 +27,91 @@ SUFFIXES = (".ecsv", ".csv", ".json")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Stem, e.g. flux"
 )
-@click.option("--region", type=click.Choice(["fiducial", "topfiducial"]), default="fiducial")
+@selection_options
 @click.option(
-    "--edge", type=click.Choice(["on", "off"]), default="on", show_default=True, help="Edge cut."
+    "--method",
+    type=click.Choice(["fit", "sideband"]),
+    help="Background from the template fit or from the control region alone; default the card's.",
 )
-@click.option("--bgo", help="BGO reconstruction; default the only one, 'new' if there are several.")
-@click.option("--score", help="A further score of the file, with --cut and --control.")
-@click.option("--cut", type=float, help="Score cut; default the card's.")
-@click.option("--control", type=(float, float), help="Proton control region; default the card's.")
-@click.option("--electrons-in-control", is_flag=True, help="Subtract electrons from the control.")
-@click.option("--e-min-gev", type=float, help="Lowest bin; default where the data are complete.")
-@click.option("--e-max-gev", type=float, help="Highest bin.")
 @click.option(
-    "--index", type=float, default=-3.0, show_default=True, help="Of the reference energy."
+    "--migration",
+    type=click.Choice(["auto", "bin_by_bin", "folding", "none"]),
+    help="Correction of energy migration; default the card's.",
 )
+@click.option(
+    "--systematics/--no-systematics",
+    default=False,
+    help="Evaluate the systematic errors of the card; without, those of the fit and the acceptance only.",
+)
+@click.option(
+    "--electrons-in-control",
+    is_flag=True,
+    help="Sideband: subtract electrons from the control region.",
+)
+@click.option("--index", type=float, help="Of the reference energy; default the card's, -3.")
 @click.option("--overwrite", is_flag=True, help="Replace the tables.")
 def command(
     histograms: Path,
     output: Path,
+    card: Path | None,
     region: str,
     edge: Edge,
     bgo: str | None,
     score: str | None,
     cut: float | None,
     control: tuple[float, float] | None,
-    electrons_in_control: bool,
     e_min_gev: float | None,
     e_max_gev: float | None,
-    index: float,
+    method: str | None,
+    migration: str | None,
+    systematics: bool,
+    electrons_in_control: bool,
+    index: float | None,
     overwrite: bool,
 ) -> None:
-    """Cut and count on HISTOGRAMS (.pkl, .json.gz or .root): background, efficiency, flux."""
+    """Measure the flux from HISTOGRAMS; writes OUTPUT.ecsv, .csv and .json."""
     paths = [output.with_name(output.name + suffix) for suffix in SUFFIXES]
-    existing = [p for p in paths if p.exists()]
-    if existing and not overwrite:
-        msg = f"{existing[0]} exists; choose another --output or give --overwrite"
-        raise FileExistsError(msg)
+    for path in paths:
+        if path.exists() and not overwrite:
+            msg = f"{path} exists; choose another name or give --overwrite"
+            raise FileExistsError(msg)
     options = {
-        "region": region,
-        "edge": edge,
-        "bgo": bgo,
-        "score_name": score,
-        "cut": cut,
-        "control": control,
-        "electrons_in_control": electrons_in_control,
-        "e_min_gev": e_min_gev,
-        "e_max_gev": e_max_gev,
-        "index": index,
-    }
+        "region": region, "edge": edge, "bgo": bgo, "score_name": score, "cut": cut,
+        "control": control, "e_min_gev": e_min_gev, "e_max_gev": e_max_gev, "method": method,
+        "migration": migration, "electrons_in_control": electrons_in_control, "index": index,
+    }  # fmt: skip
     output.parent.mkdir(parents=True, exist_ok=True)
-    with record(
-        output.with_name(output.name + ".provenance.json"), "flux", {"file": histograms, **options}
-    ) as entry:
+    arguments = {"file": histograms, "card": card, "systematics": systematics, **options}
+    with record(output.with_name(output.name + ".provenance.json"), "flux", arguments) as entry:
         content = load(histograms)
         entry.read(histograms)
-        table = flux_from_histograms(
-            content.hists,
-            {**content.meta, "histograms_sha256": sha256(histograms)},
-            **options,  # type: ignore[arg-type]
-        )
+        chosen = analysis_card(card, content.meta)
+        settings = flux_settings(chosen, **options)
+        meta = {**content.meta, "histograms_sha256": sha256(histograms)}
+        if systematics:
+            found = with_systematics(
+                content.hists,
+                meta,
+                settings,
+                sources(chosen.systematics, entry),
+                tell=lambda name: click.echo(f"systematic error: {name}", err=True),
+            )
+        else:
+            found = measure(content.hists, meta, settings)
+        table = found.table
         for path in paths:
             write_flux_table(table, path, overwrite=overwrite)
         entry.wrote(paths)
     click.echo(summary(table))
+    if systematics:
+        click.echo(systematics_table(table))
+        for name, reason in table.meta["systematics"]["left_out"].items():
+            click.echo(f"systematic error {name} left out: {reason}")
     click.echo(f"wrote {output}{{{','.join(SUFFIXES)}}}")
     if not table.success.any():
         msg = "no bin has a flux; the reasons stand in the table's metadata"
         raise IncompleteDataError(msg)
+    check_converged(found.fit)
 
 
 def summary(table: FluxTable) -> str:
@@ -100,7 +124,8 @@ def summary(table: FluxTable) -> str:
         f"{flux['region']}, edge cut {flux.get('edge_cut', 'on')}, "
         f"{flux.get('bgo_reconstruction', 'new')} BGO reconstruction, score {flux.get('score')}"
     )
-    if flux["region"] != "fiducial":
+    lines.append(_how(flux))
+    if flux["region"] != "fiducial" and flux["migration"]["method"] == "none":
         lines.append(
             "WARNING: showers of this region leak; without unfolding their flux is off by 5 to 20 %"
         )
@@ -122,6 +147,24 @@ def summary(table: FluxTable) -> str:
     if failed:
         lines.append(f"{failed} bins without a flux; the reasons stand in the table's metadata")
     return "\n".join(lines)
+
+
+def _how(flux: Mapping[str, Any]) -> str:
+    """Where background and migration come from."""
+    migration = f"migration: {flux['migration']['method']}"
+    fit = flux.get("fit")
+    if fit is None:
+        return f"background from the control region, {migration}"
+    shift = "no shift of the protons"
+    if fit["method"] == "per_bin":
+        shift = "a shift of the protons in each energy bin"
+    elif fit["shift_order"] is not None:
+        values = (f"{k} {v[0]:.4f} ± {v[1]:.4f}" for k, v in fit["coefficients"].items())
+        shift = f"proton shift {', '.join(values)}"
+    return (
+        f"background from the {fit['method']} template fit ({shift}; deviance "
+        f"{fit['deviance']:.0f} for {fit['ndf']}), {migration}"
+    )
 
 
 def _background(table: FluxTable, i: int, limited: set[int]) -> str:

@@ -198,14 +198,14 @@ def run_meta(
         **by_bgo[config.bgo[0]],
         "by_bgo": by_bgo,
         "target_spectrum": dict(card.target),
+        **({"proton_spectra": dict(card.proton_spectra)} if card.proton_spectra else {}),
         "target_flux_integral": {
             kind: np.asarray(parse(card.target[kind]).integral(edges[:-1], edges[1:])).tolist()
             for kind in MC_KINDS
         },
         "score": {
             "name": card.score.name,
-            "cut": card.score.cut,
-            "control": list(card.score.control),
+            **card.score.model_dump(mode="json", include={"cut", "control"}),
             **({"strategy": card.score.strategy} if "omega" in card.scores else {}),
         },
         "also": list(card.also),

@@ -1,3 +1,4 @@
+from functools import partial
 from types import SimpleNamespace
 
 import hist
@@ -13,8 +14,9 @@ from analysis.exceptions import (
     HistogramMismatchError,
     IncompleteDataError,
 )
-from analysis.flux import flux, flux_from_histograms
+from analysis.flux import flux
 from analysis.intervals import garwood
+from analysis.measurement import flux_from_histograms as measured
 from analysis.published import load
 
 LIVETIME_2017 = 3.4916e7
@@ -40,6 +42,9 @@ def paper_flux(paper):
         paper.e_min,
         paper.e_max,
     )
+
+
+flux_from_histograms = partial(measured, method="sideband", migration="none")
 
 
 def rounding(paper):

@@ -1,3 +1,5 @@
+from functools import partial
+
 """One choice of reconstruction, edge cut and score is taken out of a file, against numbers put in."""
 
 import hist
@@ -8,7 +10,7 @@ from matplotlib.text import Text
 
 from analysis.cutflow import cutflow_table
 from analysis.exceptions import AnalysisError, HistogramMismatchError
-from analysis.flux import flux_from_histograms
+from analysis.measurement import flux_from_histograms as measured
 from analysis.plots import PlotError, draw_run
 from analysis.selection import chosen_bgo, project, selection_text
 
@@ -23,6 +25,8 @@ RATE = {
     ("old", "fail"): (0.1, 0.02),
 }
 FLUX = np.array([2.0, 0.7])  # integral over the bins, m⁻² s⁻¹ sr⁻¹
+
+flux_from_histograms = partial(measured, method="sideband", migration="none")
 
 
 def booked(*axes, reconstructions, edge=True, kinds=("data", "electron", "proton")):
@@ -158,6 +162,35 @@ def test_another_score_needs_its_own_cut():
     assert project(hists, meta, score="omega")[1]["score"] == meta["score"]
     with pytest.raises(HistogramMismatchError, match="no score 'cnn'; it has omega, hamf"):
         project(hists, meta, score="cnn")
+
+
+def test_proton_spectra_belong_to_the_score_of_the_card():
+    hists, meta = build()
+    score = hists["score"]
+    spectrum = hist.axis.StrCategory(["index_up", "no_break"], name="spectrum")
+    spectra = hist.Hist(spectrum, *score.axes[1:], storage=WEIGHT)
+    for edge, weight in (("pass", 3.0), ("fail", 0.5)):
+        spectra.fill("no_break", "fiducial", "old", edge, 150.0, -1.0, weight=weight)
+    hists = hists | {"score_spectra": spectra}
+    meta = meta | {"proton_spectra": {"index_up": {}, "no_break": {}}}
+    for edge, total in (("on", 3.0), ("off", 3.5)):
+        plain, chosen = project(hists, meta, bgo="old", edge=edge)
+        assert plain["score_spectra"].axes.name == ("spectrum", "region", "energy", "omega")
+        assert plain["score_spectra"]["no_break", ...].sum().value == total
+        assert plain["score_spectra"]["index_up", ...].sum().value == 0
+        assert chosen["proton_spectra"] == meta["proton_spectra"]
+    assert "score_spectra" in project(hists, meta, score="omega")[0]
+    plain, chosen = project(hists, meta, score="hamf")
+    assert "score_spectra" not in plain
+    assert "proton_spectra" not in chosen
+    assert "score_spectra" in hists
+    assert project(plain, chosen, score="hamf")[1] == chosen
+    with pytest.raises(HistogramMismatchError, match=r"no score 'spectra'; it has omega, hamf \("):
+        project(hists, meta, score="spectra")
+    # a network may have the name where no spectra were filled
+    network = {n: h for n, h in hists.items() if n != "score_spectra"}
+    network["score_spectra"] = hists["score_hamf"]
+    assert project(network, meta, score="spectra")[0]["score"].axes["omega"].size == 20
 
 
 def test_a_file_without_failed_events_cannot_switch_the_cut_off():

@@ -212,6 +212,11 @@ def test_sentences_for_what_cannot_be_opened(
     assert cre("flux", histograms, "-o", tmp_path / "new/folder/flux")[0] == 0
     code, _, err = cre("flux", histograms, "-o", tmp_path / "empty", "--e-min-gev", 9000)
     assert code == 2
+    assert "no energy bin lies inside" in err
+    code, _, err = cre(
+        "flux", histograms, "-o", tmp_path / "none", "--e-min-gev", 9000, "--method", "sideband"
+    )
+    assert code == 2
     assert "no bin has a flux" in err
     bare = make_ntuple("electron", record=False, name="bare.root")
     code, _, err = cre(

@@ -1,0 +1,283 @@
+r"""Closure of the template fit: pseudo-experiments with a known answer, and how far the results lie from it.
+
+In each pseudo-experiment the data are drawn about the expectation of a toy model whose protons are shifted, and
+the templates from a simulation of finite statistics that knows nothing of the shift. Fit, background and flux
+are the functions of the measurement. A pull is the distance to the truth over the error on its side, so that
+the 68 % interval covers the truth where its modulus is at most 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.background import Background, fitted_background, proton_background
+from analysis.efficiency import signal_efficiency
+from analysis.exceptions import AnalysisError
+from analysis.flux import flux
+from analysis.fluxtable import FluxTable
+from analysis.templatefit import FitSettings, fit_templates
+from analysis.templates import Template
+from analysis.toymodel import ToyModel
+from analysis.toys import Expectation, draw_data, draw_simulation, expectation
+
+__all__ = ["QUANTITIES", "Closure", "closure"]
+
+FloatArray = NDArray[np.float64]
+
+#: What a closure looks at, per energy bin.
+QUANTITIES = (
+    "electrons",
+    "protons",
+    "shift",
+    "background",
+    "background_fraction",
+    "flux",
+    "sideband_background",
+    "sideband_flux",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Closure:
+    """Pulls of pseudo-experiments.
+
+    Attributes:
+        e_min: (n_energy,) lower edges, GeV.
+        e_max: upper edges, GeV.
+        expected: (n_energy,) events above the cut that are expected in the data.
+        truth: true value of each quantity per energy bin; of the coefficients ``s0`` and ``s1``.
+        pulls: (number, n_energy) per name of :data:`QUANTITIES`; NaN where there is no result, −inf where
+            a yield ended at its limit 0 and has no error.
+        ratios: (number, n_energy) background over the true one, of the fit (``background``) and of the
+            control region without a shift (``sideband_background``).
+        coefficients: (number, 2) pulls of s0 and s1; NaN if the fit has none.
+        deviance: (number,) deviance of the fit.
+        ndf: (number,) score bins less parameters.
+        failed: (n_energy,) fits without a result.
+    """
+
+    e_min: FloatArray
+    e_max: FloatArray
+    expected: FloatArray
+    truth: Mapping[str, FloatArray]
+    pulls: Mapping[str, FloatArray]
+    ratios: Mapping[str, FloatArray]
+    coefficients: FloatArray
+    deviance: FloatArray
+    ndf: FloatArray
+    failed: NDArray[np.intp]
+
+    @property
+    def number(self) -> int:
+        """Pseudo-experiments."""
+        return int(self.deviance.size)
+
+    def mean(self, name: str) -> FloatArray:
+        """Mean pull per energy bin, of s0 and s1 for ``coefficients``.
+
+        Args:
+            name: one of :data:`QUANTITIES`, or ``coefficients``.
+        """
+        pull, known = self._finite(name)
+        return np.asarray(pull.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+
+    def width(self, name: str) -> FloatArray:
+        """Standard deviation of the pulls per energy bin.
+
+        Args:
+            name: as for :meth:`mean`.
+        """
+        pull, known = self._finite(name)
+        square = np.where(known, (pull - self.mean(name)) ** 2, 0.0).sum(axis=0)
+        return np.asarray(np.sqrt(square / np.maximum(known.sum(axis=0) - 1, 1)))
+
+    def coverage(self, name: str) -> FloatArray:
+        """Share of the pseudo-experiments whose interval contains the truth, per energy bin.
+
+        Args:
+            name: as for :meth:`mean`.
+        """
+        pull = self._pull(name)
+        known = ~np.isnan(pull)
+        inside = known & (np.abs(np.where(known, pull, np.inf)) <= 1.0)
+        return np.asarray(inside.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+
+    def _pull(self, name: str) -> FloatArray:
+        return self.coefficients if name == "coefficients" else self.pulls[name]
+
+    def _finite(self, name: str) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Pulls with 0 where there is none, and where there is one."""
+        pull = self._pull(name)
+        known = np.isfinite(pull)
+        return np.where(known, pull, 0.0), known
+
+
+def closure(
+    model: ToyModel,
+    number: int,
+    seed: int,
+    settings: FitSettings | None = None,
+    *,
+    livetime_s: float,
+    shift: tuple[float, float] = (0.8, 0.4),
+    electron_events: ArrayLike = 100_000.0,
+    proton_events: ArrayLike = 400_000.0,
+    proton_bulk_weight: float = 10.0,
+    flux_integral: ArrayLike | None = None,
+    cut: float | None = None,
+    control: tuple[float, float] | None = None,
+) -> Closure:
+    """Draw pseudo-experiments, fit them, and compare with what was injected.
+
+    The acceptance is exact: expected electrons over flux integral, bin by bin, so that migration between
+    energy bins, which cut and count does not unfold, is no part of the result.
+
+    Args:
+        model: the toy model.
+        number: pseudo-experiments, > 0.
+        seed: of the random numbers; the same seed gives the same pulls.
+        settings: of the fit; default :class:`FitSettings`.
+        livetime_s: s.
+        shift: injected s0 and s1 of the proton shift at ``settings.e0_gev``.
+        electron_events: simulated electrons per energy bin, one number or (n,).
+        proton_events: simulated protons, the same.
+        proton_bulk_weight: weight of a proton outside the upper tail over that of one in it.
+        flux_integral: (n,) ∫f dE of the injected electrons, m⁻² s⁻¹ sr⁻¹; default the target of the model.
+        cut: score cut; default that of the model.
+        control: control region of the background without a shift; default that of the model.
+
+    Returns:
+        Pulls and what they refer to.
+
+    Raises:
+        AnalysisError: ``number`` is not positive.
+        ToyModelError: a number out of range.
+    """
+    if number < 1:
+        msg = f"closure needs at least one pseudo-experiment, got {number}"
+        raise AnalysisError(msg)
+    settings = settings or FitSettings()
+    cut = float(model.score["cut"]) if cut is None else cut
+    low, high = model.score["control"] if control is None else control
+    injected = model.target_flux_integral["electron"] if flux_integral is None else flux_integral
+    injected = np.asarray(injected, dtype=np.float64)
+    known = expectation(model, injected, livetime_s, shift=shift, e0_gev=settings.e0_gev)
+    truth = _truth(known, injected, cut)
+    acceptance = known.electrons.sum(axis=1) / (livetime_s * injected)
+
+    size = model.energies.size
+    pulls = {name: np.full((number, size), np.nan) for name in QUANTITIES}
+    ratios = {n: np.full((number, size), np.nan) for n in ("background", "sideband_background")}
+    coefficients = np.full((number, 2), np.nan)
+    deviance, ndf = np.zeros(number), np.zeros(number)
+    failed = np.zeros(size, dtype=np.intp)
+    for i, own in enumerate(np.random.SeedSequence(seed).spawn(number)):
+        rng = np.random.default_rng(own)
+        data = draw_data(known, rng)
+        electrons, protons = draw_simulation(
+            model,
+            rng,
+            electron_events=electron_events,
+            proton_events=proton_events,
+            proton_bulk_weight=proton_bulk_weight,
+        )
+        fit = fit_templates(data, electrons, protons, settings, cut=cut)
+        fitted = fitted_background(fit, data, protons, cut)
+        plain = proton_background(data, protons, cut, (low, high))
+        found = {
+            "electrons": fit.electrons,
+            "protons": fit.protons,
+            "shift": fit.shift,
+            "background": (fitted.value, fitted.error),
+            "background_fraction": (fitted.fraction, _fraction_error(fitted)),
+            "sideband_background": (plain.value, plain.error),
+        }
+        for name, (value, error) in found.items():
+            pulls[name][i] = _pull(value, truth[name], error, error)
+        for name, background in (("flux", fitted), ("sideband_flux", plain)):
+            table = _flux(background, electrons, acceptance, livetime_s)
+            pulls[name][i] = _pull(table.dnde, truth[name], *_errors(table))
+        for name, ratio in ratios.items():
+            ratio[i] = found[name][0] / truth[name]
+        for k, name in enumerate(("s0", "s1")):
+            if settings.method != "per_bin" and name in fit.coefficients:
+                value, error = (np.array([x]) for x in fit.coefficients[name])
+                coefficients[i, k] = _pull(value, truth[name], error, error)[0]
+        deviance[i], ndf[i] = np.nansum(fit.deviance), fit.ndf
+        failed += ~fit.success
+    return Closure(
+        e_min=model.energy_edges[:-1].copy(),
+        e_max=model.energy_edges[1:].copy(),
+        expected=known.template("data").above(cut).value,
+        truth=truth,
+        pulls=pulls,
+        ratios=ratios,
+        coefficients=coefficients,
+        deviance=deviance,
+        ndf=ndf,
+        failed=failed,
+    )
+
+
+def _truth(known: Expectation, injected: FloatArray, cut: float) -> dict[str, FloatArray]:
+    """What the results should be."""
+    protons = known.template("proton").above(cut).value
+    dnde = injected / np.diff(known.model.energy_edges)
+    return {
+        "electrons": known.electrons.sum(axis=1),
+        "protons": known.protons.sum(axis=1),
+        "shift": known.shift,
+        "background": protons,
+        "background_fraction": known.background_fraction(cut),
+        "flux": dnde,
+        "sideband_background": protons,
+        "sideband_flux": dnde,
+        "s0": np.array([known.coefficients[0]]),
+        "s1": np.array([known.coefficients[1]]),
+    }
+
+
+def _fraction_error(background: Background) -> FloatArray:
+    """Error of the fraction as an estimate of the expected one: the counts fluctuate as well."""
+    counts = background.fraction / np.sqrt(np.maximum(background.n_data, 1.0))
+    return np.asarray(np.hypot(background.fraction_error, counts))
+
+
+def _flux(
+    background: Background, electrons: Template, acceptance: FloatArray, livetime_s: float
+) -> FluxTable:
+    """Flux with this background and an acceptance without error."""
+    signal = signal_efficiency(electrons, background.cut)
+    return flux(
+        background.n_data,
+        background.fraction,
+        background.fraction_error,
+        np.where(signal.success, signal.value, np.nan),
+        signal.error,
+        acceptance,
+        0.0,
+        livetime_s,
+        background.e_min,
+        background.e_max,
+    )
+
+
+def _errors(table: FluxTable) -> tuple[FloatArray, FloatArray]:
+    """Errors of the flux downwards and upwards, with all that the table keeps apart."""
+    down, up = table.dnde_errn**2, table.dnde_errp**2
+    for below, above in table.systematics.values():
+        down, up = down + below**2, up + above**2
+    return np.sqrt(down), np.sqrt(up)
+
+
+def _pull(value: FloatArray, truth: FloatArray, down: FloatArray, up: FloatArray) -> FloatArray:
+    """Distance to the truth over the error on its side."""
+    error = np.where(value > truth, down, up)
+    off = value - truth
+    pull = off / np.where(error > 0, error, 1.0)
+    # no error, as that of a yield at its limit: an interval of one point
+    return np.where(error > 0, pull, np.where(np.isnan(error), np.nan, np.sign(off) * np.inf))

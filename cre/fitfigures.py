@@ -1,0 +1,116 @@
+"""Figures of a measurement with a template fit: what was fitted, the shift, the background by two methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hist import Hist
+from numpy.typing import NDArray
+
+from analysis.background import proton_background
+from analysis.exceptions import AnalysisError
+from analysis.measurement import FluxSettings, Measurement
+from analysis.plots.fit import plot_background_methods, plot_shift
+from analysis.plots.postfit import plot_postfit, plot_postfit_bins
+from analysis.postfit import postfit
+from analysis.selection import selection_text
+from analysis.templatefit import FitResult, fit_templates
+
+__all__ = ["draw_fit", "injected_shift"]
+
+
+def injected_shift(
+    meta: Mapping[str, Any], low_gev: float, high_gev: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Energies and shift with which toy data were drawn; None if the data are no toys."""
+    toy = meta.get("toy")
+    if not isinstance(toy, Mapping) or "shift" not in toy:
+        return None
+    s0, s1 = toy["shift"]
+    energies = np.geomspace(low_gev, high_gev, 200)
+    return energies, s0 + s1 * np.log10(energies / float(toy["e0_gev"]))
+
+
+def draw_fit(
+    hists: Mapping[str, Hist[Any]],
+    meta: Mapping[str, Any],
+    found: Measurement,
+    settings: FluxSettings,
+    folder: Path,
+    *,
+    pages: bool,
+    overwrite: bool,
+) -> list[Path]:
+    """Draw a template fit.
+
+    Args:
+        hists: Histograms of the file, for the label of the score.
+        meta: Their metadata.
+        found: The measurement.
+        settings: How it was made.
+        folder: Where the figures go.
+        pages: Also one page per energy bin.
+        overwrite: Replace files.
+
+    Returns:
+        Paths of the figures; none if the background comes from the control region.
+    """
+    result = found.fit
+    if result is None or not result.success.any():
+        return []
+    common: dict[str, Any] = {"synthetic": bool(meta.get("synthetic")), "overwrite": overwrite}
+    where = selection_text(settings.region, found.table.meta["flux"])
+    name = "score" if settings.score_name is None else f"score_{settings.score_name}"
+    label = str(hists[name if name in hists else "score"].axes["omega"].label)
+    shown: dict[str, Any] = {"cut": found.cut, "score_label": label, "where": where}
+    fitted = postfit(result, found.data, found.electrons, found.protons)
+    out = plot_postfit(fitted, folder / "postfit", **shown, **common)
+    if pages:
+        out += plot_postfit_bins(fitted, folder / "postfit", **shown, **common)
+    single = _single(found, settings, result)
+    energies = result.e_min[result.success].min(), result.e_max[result.success].max()
+    out += plot_shift(
+        result,
+        folder / "shift",
+        single=single,
+        injected=injected_shift(meta, *energies),
+        title=where,
+        **common,
+    )
+    sideband = proton_background(found.data, found.protons, found.cut, found.control)
+    truth = _true_fraction(meta, found)
+    out += plot_background_methods(
+        found.background, sideband, folder / "background", truth=truth, title=where, **common
+    )
+    return out
+
+
+def _true_fraction(meta: Mapping[str, Any], found: Measurement) -> NDArray[np.float64] | None:
+    """The background fraction of toy data, for the cut with which the toy was tabled."""
+    toy = meta.get("toy")
+    truth = toy.get("truth") if isinstance(toy, Mapping) else None
+    if not isinstance(truth, Mapping) or not np.all(found.cut == truth.get("cut")):
+        return None
+    return np.asarray(truth["background_fraction"], np.float64)
+
+
+def _single(found: Measurement, settings: FluxSettings, result: FitResult) -> FitResult | None:
+    """The shift of each energy bin alone, to draw beside the common one."""
+    if result.settings["method"] == "per_bin" or not result.shift_design.shape[1]:
+        return None
+    alone = replace(
+        settings.fit,
+        method="per_bin",
+        shift_order=0 if settings.fit.shift_order == "auto" else settings.fit.shift_order,
+        window=result.window,
+        e_min_gev=float(result.e_min[result.used].min()),
+        e_max_gev=float(result.e_max[result.used].max()),
+    )
+    try:
+        return fit_templates(found.data, found.electrons, found.protons, alone, cut=found.cut)
+    except AnalysisError:  # the figure can do without its points
+        return None

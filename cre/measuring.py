@@ -1,0 +1,91 @@
+"""Options and steps that ``cre fit`` and ``cre flux`` share: from a histogram file and a card to a measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from analysis.exceptions import AnalysisError
+from analysis.histfile import load
+from analysis.systematics import Sources
+from analysis.templatefit import FitResult
+from cre.analysiscard import SystematicsSection
+from cre.provenance import Record
+
+__all__ = ["FitNotConvergedError", "check_converged", "selection_options", "sources"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class FitNotConvergedError(AnalysisError):
+    """A template fit found no minimum, in one energy bin or in all."""
+
+    exit_code = 3
+
+
+_SELECTION = (
+    click.option("--card", type=click.Path(path_type=Path), help="Card; default that of the file."),
+    click.option("--region", type=click.Choice(["fiducial", "topfiducial"]), default="fiducial"),
+    click.option(
+        "--edge",
+        type=click.Choice(["on", "off"]),
+        default="on",
+        show_default=True,
+        help="Edge cut.",
+    ),
+    click.option(
+        "--bgo", help="BGO reconstruction; default the only one, 'new' if there are several."
+    ),
+    click.option("--score", help="A further score of the file, with --cut and --control."),
+    click.option("--cut", type=float, help="Score cut; default the card's."),
+    click.option(
+        "--control", type=(float, float), help="Proton control region; default the card's."
+    ),
+    click.option(
+        "--e-min-gev", type=float, help="Lowest bin; default where the data are complete."
+    ),
+    click.option("--e-max-gev", type=float, help="Highest bin."),
+)
+
+
+def selection_options(command: F) -> F:
+    """Add the options that choose events, cut and energies."""
+    for option in reversed(_SELECTION):
+        command = option(command)
+    return command
+
+
+def sources(section: SystematicsSection, entry: Record) -> Sources:
+    """The systematic errors of a card, with its files read.
+
+    Args:
+        section: Of the card.
+        entry: Provenance, which notes the files.
+
+    Returns:
+        The sources.
+    """
+    files: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
+    for name, path in section.files.items():
+        content = load(path)
+        entry.read(path)
+        files[name] = content.hists, content.meta
+    return Sources(**section.model_dump(exclude={"files"}), files=files)
+
+
+def check_converged(found: FitResult | None) -> None:
+    """Say which energy bins have no fit.
+
+    Raises:
+        FitNotConvergedError: If there are any.
+    """
+    if found is None:
+        return
+    lost = [i for i in found.used if not found.success[i]]
+    if lost:
+        where = ", ".join(f"{found.e_min[i]:.0f}-{found.e_max[i]:.0f}" for i in lost)
+        msg = f"the template fit did not converge in {len(lost)} energy bins (GeV): {where}"
+        raise FitNotConvergedError(msg)
