@@ -39,6 +39,7 @@ QUANTITIES = (
     "sideband_background",
     "sideband_flux",
 )
+_RATIOS = ("background", "flux")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +53,8 @@ class Closure:
         truth: true value of each quantity per energy bin; of the coefficients ``s0`` and ``s1``.
         pulls: (number, n_energy) per name of :data:`QUANTITIES`; NaN where there is no result, −inf where
             a yield ended at its limit 0 and has no error.
-        ratios: (number, n_energy) background over the true one, of the fit (``background``) and of the
-            control region without a shift (``sideband_background``).
+        ratios: (number, n_energy) found over true background and flux, of the fit (``background``, ``flux``)
+            and of the control region without a shift (``sideband_background``, ``sideband_flux``).
         coefficients: (number, 2) pulls of s0 and s1; NaN if the fit has none.
         deviance: (number,) deviance of the fit.
         ndf: (number,) score bins less parameters.
@@ -77,13 +78,13 @@ class Closure:
         return int(self.deviance.size)
 
     def mean(self, name: str) -> FloatArray:
-        """Mean pull per energy bin, of s0 and s1 for ``coefficients``.
+        """Mean pull per energy bin, of s0 and s1 for ``coefficients``; NaN without results.
 
         Args:
             name: one of :data:`QUANTITIES`, or ``coefficients``.
         """
         pull, known = self._finite(name)
-        return np.asarray(pull.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+        return np.asarray(pull.sum(axis=0) / _number(known, 1))
 
     def width(self, name: str) -> FloatArray:
         """Standard deviation of the pulls per energy bin.
@@ -93,7 +94,7 @@ class Closure:
         """
         pull, known = self._finite(name)
         square = np.where(known, (pull - self.mean(name)) ** 2, 0.0).sum(axis=0)
-        return np.asarray(np.sqrt(square / np.maximum(known.sum(axis=0) - 1, 1)))
+        return np.asarray(np.sqrt(square / (_number(known, 2) - 1.0)))
 
     def coverage(self, name: str) -> FloatArray:
         """Share of the pseudo-experiments whose interval contains the truth, per energy bin.
@@ -104,7 +105,20 @@ class Closure:
         pull = self._pull(name)
         known = ~np.isnan(pull)
         inside = known & (np.abs(np.where(known, pull, np.inf)) <= 1.0)
-        return np.asarray(inside.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+        return np.asarray(inside.sum(axis=0) / _number(known, 1))
+
+    def ratio(self, name: str) -> tuple[FloatArray, FloatArray]:
+        """Mean of found over true per energy bin, and its standard error; NaN without results.
+
+        Args:
+            name: a key of ``ratios``.
+        """
+        known = np.isfinite(self.ratios[name])
+        value = np.where(known, self.ratios[name], 0.0)
+        mean = np.asarray(value.sum(axis=0) / _number(known, 1))
+        square = np.where(known, (value - mean) ** 2, 0.0).sum(axis=0)
+        number = _number(known, 2)
+        return mean, np.sqrt(square / (number * (number - 1.0)))
 
     def _pull(self, name: str) -> FloatArray:
         return self.coefficients if name == "coefficients" else self.pulls[name]
@@ -171,7 +185,7 @@ def closure(
 
     size = model.energies.size
     pulls = {name: np.full((number, size), np.nan) for name in QUANTITIES}
-    ratios = {n: np.full((number, size), np.nan) for n in ("background", "sideband_background")}
+    ratios = {n: np.full((number, size), np.nan) for n in QUANTITIES if n.endswith(_RATIOS)}
     coefficients = np.full((number, 2), np.nan)
     deviance, ndf = np.zeros(number), np.zeros(number)
     failed = np.zeros(size, dtype=np.intp)
@@ -196,13 +210,14 @@ def closure(
             "background_fraction": (fitted.fraction, _fraction_error(fitted)),
             "sideband_background": (plain.value, plain.error),
         }
-        for name, (value, error) in found.items():
-            pulls[name][i] = _pull(value, truth[name], error, error)
+        results = {name: (value, error, error) for name, (value, error) in found.items()}
         for name, background in (("flux", fitted), ("sideband_flux", plain)):
             table = _flux(background, electrons, acceptance, livetime_s)
-            pulls[name][i] = _pull(table.dnde, truth[name], *_errors(table))
+            results[name] = (table.dnde, *_errors(table))
+        for name, (value, down, up) in results.items():
+            pulls[name][i] = _pull(value, truth[name], down, up)
         for name, ratio in ratios.items():
-            ratio[i] = found[name][0] / truth[name]
+            ratio[i] = results[name][0] / truth[name]
         for k, name in enumerate(("s0", "s1")):
             if settings.method != "per_bin" and name in fit.coefficients:
                 value, error = (np.array([x]) for x in fit.coefficients[name])
@@ -221,6 +236,12 @@ def closure(
         ndf=ndf,
         failed=failed,
     )
+
+
+def _number(known: NDArray[np.bool_], least: int) -> FloatArray:
+    """Results per energy bin, NaN where there are fewer than ``least``."""
+    number = known.sum(axis=0)
+    return np.where(number >= least, number, np.nan)
 
 
 def _truth(known: Expectation, injected: FloatArray, cut: float) -> dict[str, FloatArray]:
@@ -250,7 +271,7 @@ def _fraction_error(background: Background) -> FloatArray:
 def _flux(
     background: Background, electrons: Template, acceptance: FloatArray, livetime_s: float
 ) -> FluxTable:
-    """Flux with this background and an acceptance without error."""
+    """Flux with this background and an acceptance without error; none where the background failed."""
     signal = signal_efficiency(electrons, background.cut)
     return flux(
         background.n_data,
@@ -258,7 +279,7 @@ def _flux(
         background.fraction_error,
         np.where(signal.success, signal.value, np.nan),
         signal.error,
-        acceptance,
+        np.where(background.success, acceptance, np.nan),
         0.0,
         livetime_s,
         background.e_min,

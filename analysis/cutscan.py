@@ -237,6 +237,9 @@ def choose_cuts(
 ) -> FloatArray:
     """One cut per energy bin, from simulation and expectation alone.
 
+    With rule ``error`` and no ``nodes`` each energy bin prefers cuts above which too few protons happen to be
+    simulated, and the background comes out too low; a curve through all bins hardly does.
+
     Args:
         scan: the scan; only its efficiencies or expected errors are used.
         rule: ``efficiency``: the highest cut of the scan whose efficiency is at least ``efficiency``;

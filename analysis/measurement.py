@@ -30,7 +30,8 @@ __all__ = ["FluxSettings", "Measurement", "flux_from_histograms", "measure"]
 FloatArray = NDArray[np.float64]
 Hists = Mapping[str, Hist[Any]]
 
-_CUT_NODES = 4  # of the curve in log10 E that chosen cuts follow
+#: Nodes of the curve in log10 E that chosen cuts follow: few where the choice itself follows the simulation.
+_NODES_BEST, _NODES_EFFICIENCY = 4, 9
 
 _CARRIED = (  # metadata of the histogram file that travels with the flux
     "program",
@@ -229,9 +230,9 @@ def measure(
         )
         share = settings.cut_efficiency
         cut = (
-            choose_cuts(scan, "error", nodes=_CUT_NODES)
+            choose_cuts(scan, "error", nodes=_NODES_BEST)
             if share is None or share == "best"
-            else choose_cuts(scan, "efficiency", efficiency=share, nodes=_CUT_NODES)
+            else choose_cuts(scan, "efficiency", efficiency=share, nodes=_NODES_EFFICIENCY)
         )
     moved = None if found is None else found.electron_shift[0]
     signal = _corrected(signal_efficiency(electrons, cut, shift=moved), settings, edges)

@@ -159,11 +159,13 @@ def _with_changes(
     for name, steps in changes.items():
         if not steps:
             continue
-        stack = np.stack(steps) + 0.0  # no negative zeros
+        stack = np.stack(steps)
         missing = table.success & ~np.isfinite(stack).any(axis=0)
         if missing.any():
             notes["not_evaluated_bins"][name] = np.flatnonzero(missing)
-        low, high = (np.max(np.nan_to_num(sign * stack), axis=0, initial=0.0) for sign in (-1, 1))
+        low, high = (
+            np.max(np.nan_to_num(sign * stack), axis=0, initial=0.0) + 0.0 for sign in (-1, 1)
+        )
         table = table.with_systematic(
             name, *(np.where(table.success, x, np.nan) for x in (low, high))
         )

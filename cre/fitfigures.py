@@ -71,16 +71,17 @@ def draw_fit(
     out = plot_postfit(fitted, folder / "postfit", **shown, **common)
     if pages:
         out += plot_postfit_bins(fitted, folder / "postfit", **shown, **common)
-    single = _single(found, settings, result)
     energies = result.e_min[result.success].min(), result.e_max[result.success].max()
-    out += plot_shift(
-        result,
-        folder / "shift",
-        single=single,
-        injected=injected_shift(meta, *energies),
-        title=where,
-        **common,
-    )
+    shared, single = _both_ways(found, settings, result)
+    if shared is not None:
+        out += plot_shift(
+            shared,
+            folder / "shift",
+            single=single,
+            injected=injected_shift(meta, *energies),
+            title=where,
+            **common,
+        )
     sideband = proton_background(found.data, found.protons, found.cut, found.control)
     truth = _true_fraction(meta, found)
     out += plot_background_methods(
@@ -98,19 +99,24 @@ def _true_fraction(meta: Mapping[str, Any], found: Measurement) -> NDArray[np.fl
     return np.asarray(truth["background_fraction"], np.float64)
 
 
-def _single(found: Measurement, settings: FluxSettings, result: FitResult) -> FitResult | None:
-    """The shift of each energy bin alone, to draw beside the common one."""
-    if result.settings["method"] == "per_bin" or not result.shift_design.shape[1]:
-        return None
-    alone = replace(
+def _both_ways(
+    found: Measurement, settings: FluxSettings, result: FitResult
+) -> tuple[FitResult | None, FitResult | None]:
+    """The shift shared by all energy bins, and that of each alone; None for what cannot be fitted."""
+    if not result.shift_design.shape[1]:
+        return None, None
+    alone = result.settings["method"] == "per_bin"
+    order = settings.fit.shift_order
+    other = replace(
         settings.fit,
-        method="per_bin",
-        shift_order=0 if settings.fit.shift_order == "auto" else settings.fit.shift_order,
+        method="simultaneous" if alone else "per_bin",
+        shift_order=order if alone or order != "auto" else 0,
         window=result.window,
         e_min_gev=float(result.e_min[result.used].min()),
         e_max_gev=float(result.e_max[result.used].max()),
     )
     try:
-        return fit_templates(found.data, found.electrons, found.protons, alone, cut=found.cut)
-    except AnalysisError:  # the figure can do without its points
-        return None
+        second = fit_templates(found.data, found.electrons, found.protons, other, cut=found.cut)
+    except AnalysisError:  # too few energy bins for a common curve
+        return (None, result) if alone else (result, None)
+    return (second, result) if alone else (result, second)

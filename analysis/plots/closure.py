@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.intervals import ONE_SIGMA, clopper_pearson
 from analysis.plots.style import COLOURS, PlotError, distances, energy_axis, outside_markers, page
-from analysis.plots.ticks import decades_only
+from analysis.plots.ticks import few_labels
 
 __all__ = ["plot_flux_bias", "plot_pulls"]
 
@@ -105,7 +105,7 @@ def plot_pulls(
         for ax in (mean, width):
             ax.grid(alpha=0.25, lw=0.6)
         energy_axis(width, float(low.min()), float(high.max()))
-        decades_only(width.xaxis)
+        few_labels(width.xaxis)
         _coverage(cover, arrays, low >= above_gev * (1 - 1e-9), above_gev)
         handles, labels = mean.get_legend_handles_labels()
         sheet.figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
@@ -165,7 +165,7 @@ def plot_flux_bias(
         most = float(np.nanmax(ends[np.isfinite(ends)], initial=0.005))
         ax.set_ylim(1 - 1.15 * most, 1 + 1.6 * most)
         energy_axis(ax, float(low.min()), float(high.max()))
-        decades_only(ax.xaxis)
+        few_labels(ax.xaxis)
         ax.set_ylabel("Mean flux / injected flux")
         ax.grid(alpha=0.25, lw=0.6)
         ax.legend(loc="upper left")

@@ -21,7 +21,7 @@ from analysis.plots.style import (
     outside_markers,
     page,
 )
-from analysis.plots.ticks import decades_only
+from analysis.plots.ticks import few_labels
 
 __all__ = ["plot_cut_scan", "plot_cut_stability"]
 
@@ -180,7 +180,7 @@ def plot_cut_stability(
             ax.grid(alpha=0.25, lw=0.6)
         span = s.e_min[s.success].min(), s.e_max[s.success].max()
         energy_axis(spread, float(span[0]), float(span[1]))
-        decades_only(spread.xaxis, spread.yaxis)
+        few_labels(spread.xaxis, spread.yaxis)
         sheet.figure.align_ylabels((cuts, change, spread))
     return sheet.paths
 
@@ -258,7 +258,7 @@ def _background(ax: Axes, scan: CutScan, i: int) -> None:
         high = 2.5 * float(drawn.max())
         decade = 10 ** (np.floor(np.log10(high)) - 1)  # two labels at least
         ax.set_ylim(min(0.4 * float(drawn.min()), decade), high)
-        decades_only(ax.yaxis)
+        few_labels(ax.yaxis)
 
 
 def _legend(legend: Any, axes: NDArray[Any]) -> None:

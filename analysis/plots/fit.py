@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from analysis.background import Background
 from analysis.plots.postfit import plot_postfit, plot_postfit_bins
 from analysis.plots.style import COLOURS, PlotError, energy_axis, outside_markers, page
-from analysis.plots.ticks import decades_only
+from analysis.plots.ticks import few_labels
 from analysis.templatefit.result import FitResult
 
 __all__ = ["plot_background_methods", "plot_postfit", "plot_postfit_bins", "plot_shift"]
@@ -96,7 +96,7 @@ def plot_shift(
         axes[0].legend(loc="upper left", ncols=3)
         span = (result.e_min[result.success].min(), result.e_max[result.success].max())
         energy_axis(axes[-1], float(span[0]), float(span[1]))
-        decades_only(axes[-1].xaxis)
+        few_labels(axes[-1].xaxis)
         sheet.figure.align_ylabels(axes)
     return sheet.paths
 
@@ -167,9 +167,9 @@ def plot_background_methods(
             below.set_ylabel("(Method − true)\n/ error")
         else:
             both = np.hypot(fitted.fraction_error, sideband.fraction_error)
-            series = [
-                ((fitted.fraction - sideband.fraction) / _nonzero(both), COLOURS["data"], "o")
-            ]
+            away = (fitted.fraction - sideband.fraction) / _nonzero(both)
+            away[fitted.mc_limited & sideband.mc_limited] = np.nan  # 0 by definition
+            series = [(away, COLOURS["data"], "o")]
             below.set_ylabel("(Fit − control)\n/ error")
         _pulls(below, e_ref, series, label=False)
         if limited:
@@ -188,7 +188,7 @@ def plot_background_methods(
             ax.grid(alpha=0.25, lw=0.6)
         span = fitted.e_min[used].min(), fitted.e_max[used].max()
         energy_axis(below, float(span[0]), float(span[1]))
-        decades_only(below.xaxis, main.yaxis)
+        few_labels(below.xaxis, main.yaxis)
         sheet.figure.align_ylabels((main, below))
     return sheet.paths
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.intervals import garwood
-from analysis.plots.panels import merge_factor, merged, used_bins
+from analysis.plots.panels import merged, used_bins
 from analysis.plots.style import (
     COLOURS,
     Page,
@@ -32,6 +32,7 @@ __all__ = ["plot_postfit", "plot_postfit_bins"]
 FloatArray = NDArray[np.float64]
 
 _PANELS = 9
+_BINS = 100  # drawn at most: a proton peak can be much narrower than the score range
 _PULLS = 5.0
 
 
@@ -147,7 +148,11 @@ def _panel(
     main = sheet.figure.add_subplot(split[0])
     below = sheet.figure.add_subplot(split[1], sharex=main)
     first, stop = used_bins(fit.data[i], np.nan_to_num(fit.total[i]))
-    factor = merge_factor(fit.data.shape[1], stop - first)
+    if cut is not None:
+        at = int(np.searchsorted(fit.omega_edges, cut))
+        first, stop = min(first, at), max(stop, at)
+    size = fit.data.shape[1]
+    factor = next(k for k in range(1, size + 1) if size % k == 0 and stop - first <= _BINS * k)
     edges = fit.omega_edges[::factor]
     data, electrons, protons, unshifted, variance = (
         merged(part[i], factor)
@@ -172,22 +177,21 @@ def _panel(
     ends = garwood(data)
     some = data > 0
     bars = [part[some] for part in distances(data, ends.lower, ends.upper)]
-    black: dict[str, Any] = {"color": COLOURS["data"], "fmt": "o", "ms": 3.2, "elinewidth": 0.9}
+    black: dict[str, Any] = {"color": COLOURS["data"], "fmt": "o", "ms": 2.8, "elinewidth": 0.9}
     main.errorbar(centre[some], data[some], yerr=bars, label="data", zorder=5, **black)
     main.set_yscale("log")
     top = max(float(data.max()), float(np.nanmax(total)), 1.0)
     main.set_ylim(0.3, max(top * (top / 0.3) ** 0.22, 30.0))  # room for the text
-    first, stop = used_bins(data, total)
-    low_x, high_x = edges[max(first - 1, 0)], edges[min(stop + 1, edges.size - 1)]
+    low_x, high_x = (fit.omega_edges[k] for k in (first, stop))
     pad = 0.03 * (high_x - low_x)
-    main.set_xlim(min(low_x, low_x if cut is None else cut) - pad, high_x + pad)
+    main.set_xlim(low_x - pad, high_x + pad)
     main.tick_params(labelbottom=False)
     main.text(0.03, 0.96, _found(fit, i), transform=main.transAxes, va="top", fontsize=8.5)
 
     pull = pulls(data, total, variance)
     below.axhspan(-1, 1, color=COLOURS["total"], alpha=0.2, lw=0)
     below.axhline(0.0, color=COLOURS["total"], lw=0.8)
-    below.plot(centre, pull, "o", ms=2.8, color=COLOURS["data"])
+    below.plot(centre, pull, "o", ms=2.4, color=COLOURS["data"])
     below.set_ylim(-_PULLS, _PULLS)
     below.xaxis.set_major_locator(MaxNLocator(6))
     outside_markers(below, centre, np.nan_to_num(pull, nan=0.0, posinf=1e9), color=COLOURS["data"])

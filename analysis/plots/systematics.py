@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.fluxtable import FluxTable
 from analysis.plots.style import COLOURS, PlotError, energy_axis, page
-from analysis.plots.ticks import decades_only
+from analysis.plots.ticks import few_labels
 
 __all__ = ["plot_systematics", "systematics_table"]
 
@@ -86,7 +86,7 @@ def plot_systematics(
             ax.set_ylabel(f"Relative error{', ' + name if name else ''} (%)")
             ax.grid(alpha=0.25, lw=0.6)
         energy_axis(axes[-1], float(table.e_min[good].min()), float(table.e_max[good].max()))
-        decades_only(axes[-1].xaxis, *(ax.yaxis for ax in axes))
+        few_labels(axes[-1].xaxis, *(ax.yaxis for ax in axes))
         handles, labels = axes[0].get_legend_handles_labels()
         columns = min(3, len(labels))
         sheet.figure.legend(handles, labels, loc="outside lower center", ncols=columns)

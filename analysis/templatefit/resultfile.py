@@ -20,7 +20,7 @@ __all__ = ["FIT_SCHEMA", "FitFileError", "fit_text", "read_fit"]
 FIT_SCHEMA = "cre-fit/1"
 
 _FLAGS = ("at_limit", "success")
-_PLAIN = ("settings", "meta", "edm")
+_PLAIN = ("settings", "meta")
 
 
 class FitFileError(AnalysisError):
@@ -44,7 +44,7 @@ def fit_text(result: FitResult) -> str:
         content[f.name] = plain(value) if f.name in _PLAIN else _cells(value)
     derived = ("electrons", "protons", "shift", "width", "electron_shift")
     content["derived"] = {name: _cells(getattr(result, name)) for name in derived}
-    content["coefficients"] = {k: list(v) for k, v in result.coefficients.items()}
+    content["coefficients"] = {k: _cells(v) for k, v in result.coefficients.items()}
     content["ndf"] = result.ndf
     return json.dumps(content, allow_nan=False, ensure_ascii=False) + "\n"
 
@@ -95,6 +95,8 @@ def _checked(result: FitResult) -> FitResult:
 def _value(name: str, cells: Any) -> Any:
     if name in _PLAIN:
         return cells
+    if name == "edm":
+        return _numbers(cells)
     if name == "window":
         return _borders(cells)
     if name == "reasons":

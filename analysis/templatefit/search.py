@@ -81,6 +81,7 @@ def _search(
     search = Minuit(lambda p: at(p)[0], parameters, grad=lambda p: at(p)[1])
     search.errordef = Minuit.LEAST_SQUARES
     search.strategy = 0
+    search.print_level = -1  # a failure is told by the result, not on the terminal
     curvature = np.diag(model.curvature(parameters))
     search.errors = np.sqrt(2.0 / np.maximum(curvature, 1e-12))
     search.fixed = kept

@@ -80,35 +80,35 @@ def command(output: Path, scale: float, workers: int | None, overwrite: bool) ->
         f"{shlex.join(map(str, files))} -o {here}/manifest.json {again}",
     )
     _do(run.command, f"{here}/card.yaml {f'--workers {workers}' if workers else ''} {again}")
-    _measure(f"{here}/run/histograms.json.gz", here, 1000.0, again)
+    _measure(f"{here}/run/histograms.json.gz", here, "", 1000.0, again)
     for kind in ("electron", "proton"):
         file = next(f for f in files if f"_{kind}_" in f.name)
         _do(
             display.command,
             f"{shlex.quote(str(file))} --entry 11 -o {here}/figures/event_{kind} {again}",
         )
-    _ten_years(f"{here}/ten_years", again)
+    _ten_years(f"{here}/ten_years", f"--card {here}/card.yaml", again)
     click.echo(
         f"the flux is in {output}/flux.csv, the figures are in {output}/figures and {output}/fit;"
     )
     click.echo(f"{output}/ten_years holds the same for toys of the full exposure, with the break")
 
 
-def _measure(histograms: str, folder: str, most_gev: float, again: str) -> None:
+def _measure(histograms: str, folder: str, card: str, most_gev: float, again: str) -> None:
     """From histograms to the fit, the flux, its figures and the files for publication."""
-    _do(fit.command, f"{histograms} -o {folder}/fit {again}")
-    _do(flux.command, f"{histograms} -o {folder}/flux --systematics {again}")
+    _do(fit.command, f"{histograms} -o {folder}/fit {card} {again}")
+    _do(flux.command, f"{histograms} -o {folder}/flux --systematics {card} {again}")
     _do(compare.command, f"{folder}/flux.ecsv --injected --e-max-gev {most_gev:g}")
     _do(plot.command, f"{histograms} --flux {folder}/flux.ecsv -o {folder}/figures {again}")
     publication = f"--hepdata {folder}/hepdata --crdb {folder}/flux.usine --latex {folder}/flux.tex"
     _do(export.command, f"{folder}/flux.ecsv {publication} {again}")
 
 
-def _ten_years(folder: str, again: str) -> None:
+def _ten_years(folder: str, card: str, again: str) -> None:
     """Toys of ten years in orbit, with a proton shift: the fit must find it, the spectrum its break."""
     _do(toy.command, f"-o {folder} {TOY} {again}")
-    _measure(f"{folder}/histograms.json.gz", folder, 11_000.0, again)
-    _do(break_.command, f"{folder}/flux.ecsv -o {folder}/break --toys 1000 {again}")
+    _measure(f"{folder}/histograms.json.gz", folder, card, 11_000.0, again)
+    _do(break_.command, f"{folder}/flux.ecsv -o {folder}/break --toys 1000 {card} {again}")
 
 
 def _do(step: click.Command, line: str) -> None:

@@ -40,8 +40,13 @@ def test_forty_pseudo_experiments_have_unit_pulls(forty):
     assert np.abs(forty.width("coefficients") - 1).max() < 4.0 / np.sqrt(80)
     assert forty.deviance.mean() == pytest.approx(forty.ndf.mean(), rel=0.03)
     # the control region takes the protons where they are not
-    assert np.nanmean(forty.ratios["background"]) == pytest.approx(1.0, abs=0.01)
-    assert np.nanmean(forty.ratios["sideband_background"]) < 0.9
+    mean, error = forty.ratio("background")
+    assert (np.abs(mean - 1.0) / error).max() < 4.5
+    assert mean.mean() == pytest.approx(1.0, abs=0.01)
+    assert forty.ratio("sideband_background")[0].mean() < 0.9
+    mean, error = forty.ratio("flux")
+    assert (np.abs(mean - 1.0) / error).max() < 4.5
+    assert (mean < forty.ratio("sideband_flux")[0]).all()
     assert forty.coverage("sideband_background")[low].mean() < 0.1
 
 
@@ -73,7 +78,9 @@ def test_a_thousand_pseudo_experiments(model):
         assert coverage[many].max() < 0.74 + 3 * 0.015, name
     assert np.abs(result.mean("coefficients")).max() < 0.1
     assert np.abs(result.width("coefficients") - 1).max() < 0.1
-    assert (np.nanmean(result.ratios["sideband_background"], axis=0)[5:] < 0.9).all()
+    assert (result.ratio("sideband_background")[0][5:] < 0.9).all()
+    mean, error = result.ratio("background")
+    assert (np.abs(mean - 1.0) / error).max() < 4.0
 
 
 def test_same_seed_same_pulls(model):
@@ -88,7 +95,9 @@ def test_same_seed_same_pulls(model):
     assert (one.failed == np.where(fitted, 0, 2)).all()
     assert np.isfinite(one.pulls["protons"][:, fitted]).all()
     assert np.isnan(one.pulls["protons"][:, ~fitted]).all()
-    assert (one.coverage("protons")[~fitted] == 0).all()
+    for f in (one.mean, one.width, one.coverage):
+        assert np.isfinite(f("protons")).tolist() == fitted.tolist()
+    assert np.isfinite(one.ratio("flux")).all(axis=0).tolist() == fitted.tolist()
 
 
 def test_truth_is_that_of_the_toy(model):

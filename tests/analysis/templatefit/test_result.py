@@ -6,6 +6,7 @@ from templatetoys import make
 
 from analysis.exceptions import HistogramMismatchError
 from analysis.templatefit.result import FitResult, check_axes
+from analysis.templatefit.resultfile import fit_text, read_fit
 
 
 def result(**changes):
@@ -104,6 +105,25 @@ def test_a_bin_that_failed_does_not_touch_its_neighbours():
     for value, error in (r.electrons, r.protons, r.shift):
         assert np.isfinite([value[0], error[0]]).all()
         assert np.isnan([value[1:], error[1:]]).all()
+
+
+def test_a_fit_without_a_minimum_survives_its_file(tmp_path):
+    unknown, matrix = np.full(8, np.nan), np.full((8, 8), np.nan)
+    r = result(
+        parameters=unknown,
+        covariance=matrix,
+        raw_covariance=matrix,
+        edm=np.inf,
+        success=np.zeros(3, dtype=bool),
+        reasons=("the fit did not converge",) * 3,
+    )
+    path = tmp_path / "fit.json"
+    path.write_text(fit_text(r), encoding="utf-8")
+    back = read_fit(path)
+    assert back.edm == np.inf
+    assert np.isnan(back.parameters).all()
+    assert back.reasons == r.reasons
+    assert fit_text(back) == fit_text(r)
 
 
 def test_check_axes():
