@@ -40,6 +40,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+bench: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fit.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/inference.py
+
 validate: $(VENV)/.user
 	$(BIN)/cre validate --output validation --overwrite
 

@@ -21,8 +21,8 @@ from analysis.flux import flux
 from analysis.fluxtable import FluxTable
 from analysis.templatefit import FitSettings, fit_templates
 from analysis.templates import Template
-from analysis.toymodel import ToyModel
-from analysis.toys import Expectation, draw_data, draw_simulation, expectation
+from analysis.toys.draw import Expectation, draw_data, draw_simulation, expectation
+from analysis.toys.model import ToyModel
 
 __all__ = ["QUANTITIES", "Closure", "closure"]
 

@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.acceptance import Acceptance, acceptance_from_histogram
 from analysis.background import Background, fitted_background, proton_background
-from analysis.correction import Way, migrated
 from analysis.cutscan import choose_cuts, cut_grid, scan_cuts
 from analysis.efficiency import Efficiency, signal_efficiency
 from analysis.exceptions import AnalysisError, HistogramMismatchError, IncompleteDataError
 from analysis.flux import flux
 from analysis.fluxtable import FluxTable
+from analysis.migration.correction import Way, migrated
 from analysis.perenergy import PerEnergy, per_energy
 from analysis.selection import Edge, project
 from analysis.templatefit import FitResult, FitSettings, fit_templates
@@ -254,7 +254,7 @@ def measure(
         still,
         np.where(signal.success, signal.value, np.nan),
         signal.error,
-        np.where(beyond, np.nan, area.value),
+        np.where(beyond | _lost(found, edges.size - 1), np.nan, area.value),
         area.error,
         entry(meta, "livetime_s"),
         area.e_min,
@@ -275,6 +275,14 @@ def measure(
     return Measurement(
         table, data, electrons, protons, cut, control, signal, area, background, found
     )
+
+
+def _lost(found: FitResult | None, size: int) -> NDArray[np.bool_]:
+    """Energy bins with a fit that did not converge: no flux, not even where nothing was counted."""
+    lost = np.zeros(size, dtype=np.bool_)
+    if found is not None:
+        lost[found.used] = ~found.success[found.used]
+    return lost
 
 
 def _simulated(

@@ -22,9 +22,9 @@ from analysis.cutstability import cut_systematic
 from analysis.exceptions import AnalysisError
 from analysis.fluxtable import FluxTable
 from analysis.measurement import FluxSettings, Measurement, measure
-from analysis.parametrisation import parametrise
 from analysis.selection import project
-from analysis.shapeoptions import options_for
+from analysis.shapes.options import options_for
+from analysis.shapes.parametrisation import parametrise
 from analysis.templates import template
 
 __all__ = ["Sources", "with_systematics"]

@@ -17,7 +17,7 @@ import numpy as np
 
 from analysis.closure import closure
 from analysis.templatefit import FitSettings, fit_templates
-from analysis.toys import draw_data, draw_simulation, expectation, read_toy_model
+from analysis.toys.draw import draw_data, draw_simulation, expectation, read_toy_model
 
 LIVETIME_S = 236_375_620.0
 SHIFT = (0.8, 0.4)

@@ -11,14 +11,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from analysis.breakcost import METHODS, FitOptions
-from analysis.breakdata import BreakData, select
-from analysis.breakfit import BreakFit, contour, fit, profile
-from analysis.breaksearch import null_model
 from analysis.exceptions import AnalysisError
 from analysis.plots.breaks import plot_break_fits, plot_break_profiles, plot_break_toys
-from analysis.significance import Significance, Toys, run_toys, sigmas, significance
-from analysis.spectralmodels import spectral_model
+from analysis.spectrum.cost import METHODS, FitOptions
+from analysis.spectrum.data import BreakData, select
+from analysis.spectrum.fit import BreakFit, contour, fit, profile
+from analysis.spectrum.models import spectral_model
+from analysis.spectrum.search import null_model
+from analysis.spectrum.significance import Significance, Toys, run_toys, sigmas, significance
 from cre.analysiscard import BreakSection
 
 __all__ = ["SCHEMA", "Study", "content", "draw", "study", "text"]
@@ -95,7 +95,7 @@ def study(
         free_smoothness: fit the width of the breaks.
         n_toys: toys per method, 0 for none.
         seed: of the toys.
-        toy_errors: see :func:`analysis.significance.run_toys`.
+        toy_errors: see :func:`analysis.spectrum.significance.run_toys`.
         tell: called with a sentence before long steps.
 
     Returns:

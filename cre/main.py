@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "flux": "From histograms to a flux table.",
     "parametrise": "Describe the score templates by analytic shapes.",
     "toy": "Draw histograms of a run from a toy model.",
+    "closure": "Pseudo-experiments: does the fit find what was injected?",
     "break": "Fit broken power laws to a flux and test the break.",
     "compare": "Hold a flux table against published or injected spectra.",
     "plot": "Draw the figures of a run and its flux.",

@@ -7,7 +7,7 @@ that the change of a spectrum inside a bin, which a binned response does not kno
 import numpy as np
 from scipy import special
 
-from analysis.response import response_from_sums
+from analysis.migration.response import response_from_sums
 
 EDGES = 10 ** (1.38 + 0.06 * np.arange(12, 39))  # 126 GeV to 4.6 TeV, the bins of the analysis
 LIVETIME_S = 1.2e7

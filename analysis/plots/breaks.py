@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.breakdata import BreakData
-from analysis.breakfit import BreakFit
 from analysis.plots.style import COLOURS, PlotError, energy_axis, outside_markers, page, points
-from analysis.significance import Toys
+from analysis.spectrum.data import BreakData
+from analysis.spectrum.fit import BreakFit
+from analysis.spectrum.significance import Toys
 
 __all__ = ["LABELS", "plot_break_fits", "plot_break_profiles", "plot_break_toys"]
 

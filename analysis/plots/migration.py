@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.binbybin import BinByBin
-from analysis.migration import Unfolded
+from analysis.migration.binbybin import BinByBin
+from analysis.migration.points import Unfolded
+from analysis.migration.response import Response
+from analysis.migration.smearing import energy_smearing
 from analysis.plots.style import COLOURS, PlotError, energy_axis, outside_markers, page, points
-from analysis.response import Response
-from analysis.smearing import energy_smearing
 
 __all__ = ["plot_bin_by_bin", "plot_closure", "plot_energy_smearing", "plot_response"]
 
@@ -143,7 +143,7 @@ def plot_bin_by_bin(
     """Bin-by-bin factors with the error of the simulation, and the band of other spectra.
 
     Args:
-        factors: From :func:`analysis.binbybin.bin_by_bin`.
+        factors: From :func:`analysis.migration.binbybin.bin_by_bin`.
         edges: (n + 1,) energy edges, GeV.
         stem: Path without suffix.
         synthetic: Whether the simulation is that of synthetic data.

@@ -15,6 +15,7 @@ from analysis.background import proton_background
 from analysis.compare import Comparison
 from analysis.efficiency import signal_efficiency
 from analysis.fluxtable import FluxTable
+from analysis.migration.response import response_matrix
 from analysis.perenergy import per_energy
 from analysis.plots.energies import plot_acceptance, plot_cut_flow, plot_efficiency_and_background
 from analysis.plots.migration import plot_response
@@ -22,7 +23,6 @@ from analysis.plots.scores import plot_control, plot_score_bins, plot_score_over
 from analysis.plots.spectra import plot_flux
 from analysis.plots.style import PlotError
 from analysis.plots.systematics import plot_systematics
-from analysis.response import response_matrix
 from analysis.selection import Edge, project, selection_text
 from analysis.templates import template
 

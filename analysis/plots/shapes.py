@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.gridspec import SubplotSpec
 from numpy.typing import NDArray
 
-from analysis.parametrisation import Parametrisation
 from analysis.plots.style import (
     COLOURS,
     Page,
@@ -21,8 +20,9 @@ from analysis.plots.style import (
     outside_markers,
     page,
 )
-from analysis.shapefit import effective_counts, merged_chi2
-from analysis.shapes import density
+from analysis.shapes.fit import effective_counts, merged_chi2
+from analysis.shapes.forms import density
+from analysis.shapes.parametrisation import Parametrisation
 from analysis.templates import Template
 
 __all__ = ["plot_parameters", "plot_shapes"]
@@ -96,7 +96,7 @@ def plot_parameters(
     Args:
         template: the simulation that was parametrised.
         parametrisation: of both kinds; that of ``template.kind`` is drawn.
-        single: values and errors of :func:`analysis.parametrisation.bin_fits`, (n_energy, p).
+        single: values and errors of :func:`analysis.shapes.parametrisation.bin_fits`, (n_energy, p).
         stem: path without suffix.
         synthetic: whether the simulation is the parametric one.
         overwrite: replace files that exist.

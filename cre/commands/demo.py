@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from cre.commands import (
+    closure,
     compare,
     display,
     export,
@@ -108,6 +109,7 @@ def _ten_years(folder: str, card: str, again: str) -> None:
     """Toys of ten years in orbit, with a proton shift: the fit must find it, the spectrum its break."""
     _do(toy.command, f"-o {folder} {TOY} {again}")
     _measure(f"{folder}/histograms.json.gz", folder, card, 11_000.0, again)
+    _do(closure.command, f"-o {folder}/closure --toys 50 {again}")
     _do(break_.command, f"{folder}/flux.ecsv -o {folder}/break --toys 1000 {card} {again}")
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import yaml
 
 from analysis.histfile import load
-from analysis.parametrisation import Parametrisation, bin_fits, parametrise
-from analysis.paramfile import write_parametrisation
 from analysis.plots.shapes import plot_parameters, plot_shapes
 from analysis.selection import Edge, project
-from analysis.shapeoptions import options_for, options_from
+from analysis.shapes.file import write_parametrisation
+from analysis.shapes.options import options_for, options_from
+from analysis.shapes.parametrisation import Parametrisation, bin_fits, parametrise
 from analysis.templates import Template, template
-from analysis.toymodel import toy_model, write_toy_model
+from analysis.toys.model import toy_model, write_toy_model
 from cre.provenance import record, sha256
 from processors.exceptions import CreError
 

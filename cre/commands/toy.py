@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 
 from analysis.histfile import SUFFIXES, save
-from analysis.toyfile import toy_histograms
-from analysis.toys import expectation, read_toy_model, truth_table
+from analysis.toys.draw import expectation, read_toy_model, truth_table
+from analysis.toys.file import toy_histograms
 from cre.provenance import program, record, write_json
 from processors.exceptions import CreError
 from processors.spectrum import ELECTRON_2017, Spectrum, parse

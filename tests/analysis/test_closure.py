@@ -4,8 +4,8 @@ import pytest
 from analysis.closure import QUANTITIES, closure
 from analysis.exceptions import AnalysisError
 from analysis.templatefit import FitSettings
-from analysis.toymodel import ToyModelError
-from analysis.toys import expectation, read_toy_model, truth_table
+from analysis.toys.draw import expectation, read_toy_model, truth_table
+from analysis.toys.model import ToyModelError
 
 TEN_YEARS = 236_375_620.0  # s of livetime
 FITTED = [q for q in QUANTITIES if not q.startswith("sideband")]

@@ -15,7 +15,7 @@ from analysis.exceptions import AnalysisError, CutNotOnEdgeError, HistogramMisma
 from analysis.flux import flux
 from analysis.templatefit import FitSettings, fit_templates
 from analysis.templates import Template
-from analysis.toys import draw_data, draw_simulation, expectation, read_toy_model
+from analysis.toys.draw import draw_data, draw_simulation, expectation, read_toy_model
 
 OMEGA = np.arange(-3.0, 4.0)  # six score bins
 LIVETIME = 1000.0

@@ -11,8 +11,8 @@ from analysis.exceptions import AnalysisError, HistogramMismatchError, Incomplet
 from analysis.measurement import FluxSettings, flux_from_histograms, measure
 from analysis.systematics import Sources, with_systematics
 from analysis.templatefit import FitSettings
-from analysis.toyfile import toy_histograms
-from analysis.toys import expectation, read_toy_model
+from analysis.toys.draw import expectation, read_toy_model
+from analysis.toys.file import toy_histograms
 from processors.spectrum import ELECTRON_2017
 
 LIVETIME = 3e7
@@ -228,7 +228,6 @@ def test_another_hadronic_model_is_a_difference_beyond_noise():
     above = (table.background_fraction > 0.005) & few
     change = table.systematics["hadronic_model"][0][above] / table.dnde[above]
     assert change.sum() == pytest.approx(19 * table.background_fraction[above].sum(), rel=0.3)
-
 
 
 def test_sideband_and_fit_agree_without_a_shift():

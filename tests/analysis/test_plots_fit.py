@@ -29,7 +29,7 @@ from analysis.plots.ticks import few_labels
 from analysis.postfit import postfit
 from analysis.postfit import pulls as pulls_of
 from analysis.templatefit import FitSettings, fit_templates
-from analysis.toys import draw_data, draw_simulation, expectation, read_toy_model
+from analysis.toys.draw import draw_data, draw_simulation, expectation, read_toy_model
 
 CUT, CONTROL, LIVETIME = 5.0, (-40.0, -8.0), 2e8
 SHIFT = (0.8, 0.4)

@@ -114,7 +114,9 @@ def test_systematics_of_a_card(cre: Cre, toy: Path, tmp_path: Path) -> None:
         },
     )  # fmt: skip
     few = ("--e-min-gev", 400, "--e-max-gev", 1000.1)
-    code, text, err = cre("flux", toy, "-o", tmp_path / "flux", "--systematics", "--card", made, *few)
+    code, text, err = cre(
+        "flux", toy, "-o", tmp_path / "flux", "--systematics", "--card", made, *few
+    )
     assert code == 0, err
     assert "systematic error: hadronic_model" in err
     table = read_flux_table(tmp_path / "flux.ecsv")

@@ -6,8 +6,8 @@ import pytest
 
 from analysis.fluxtable import read_flux_table
 from analysis.histfile import load
-from analysis.paramfile import read_parametrisation
-from analysis.toymodel import read_toy_model
+from analysis.shapes.file import read_parametrisation
+from analysis.toys.model import read_toy_model
 from cre.commands import parametrise
 from cre.main import main
 from processors.spectrum import ELECTRON_2017

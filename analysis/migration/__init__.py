@@ -1,0 +1,1 @@
+"""Energy migration: response, bin-by-bin factors, forward folding, iterative unfolding."""

@@ -1,0 +1,1 @@
+"""Analytic shapes of the score templates, with parameters that are smooth in energy."""
