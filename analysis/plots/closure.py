@@ -118,16 +118,18 @@ def plot_flux_bias(
     ratios: Mapping[str, tuple[ArrayLike, ArrayLike]],
     stem: str | os.PathLike[str],
     *,
+    quantity: str = "flux",
     title: str = "",
     overwrite: bool = False,
 ) -> list[Path]:
-    """Mean flux of toys over the injected one, per method.
+    """Mean flux (or another quantity) of toys over the injected one, per method.
 
     Args:
         e_min: (n_energy,) lower edges, GeV.
         e_max: (n_energy,) upper edges, GeV.
         ratios: method to mean ratio and its error, (n_energy,) each; six at most.
         stem: path without suffix.
+        quantity: what it is, for the label.
         title: text over the figure, such as the number of toys.
         overwrite: replace files that exist.
 
@@ -166,7 +168,7 @@ def plot_flux_bias(
         ax.set_ylim(1 - 1.15 * most, 1 + 1.6 * most)
         energy_axis(ax, float(low.min()), float(high.max()))
         few_labels(ax.xaxis)
-        ax.set_ylabel("Mean flux / injected flux")
+        ax.set_ylabel(f"Mean {quantity} / injected {quantity}")
         ax.grid(alpha=0.25, lw=0.6)
         ax.legend(loc="upper left")
     return sheet.paths

@@ -22,7 +22,16 @@ from analysis.exceptions import AnalysisError
 from analysis.spectrum.data import BreakData
 from analysis.spectrum.models import SpectralModel, quadrature
 
-__all__ = ["METHODS", "Cost", "FitOptions", "Minimum", "Response", "make_cost", "minimise"]
+__all__ = [
+    "METHODS",
+    "Cost",
+    "FitOptions",
+    "Minimum",
+    "Response",
+    "counting_deviance",
+    "make_cost",
+    "minimise",
+]
 
 FloatArray = NDArray[np.float64]
 Method = Literal["quadrature", "nuisance", "poisson"]
@@ -76,6 +85,32 @@ class Response:
 
     acceptance: FloatArray
     true_edges_gev: FloatArray
+
+
+def equivalent_events(relative_error: FloatArray) -> FloatArray:
+    """Simulated events with the same relative error, 1/σ²; very many for none."""
+    return np.asarray(1 / np.maximum(relative_error, _EXACT) ** 2)
+
+
+def counting_deviance(
+    counts: FloatArray, mean: FloatArray, relative_error: FloatArray
+) -> FloatArray:
+    """Deviance of counts with an expectation that has an error of its own, profiled.
+
+    With k equivalent events behind the expectation (H. Dembinski and A. Abdelmotteleb, EPJC 82 (2022)
+    1043); the Poisson deviance for none.
+
+    Args:
+        counts: observed.
+        mean: expected, > 0.
+        relative_error: of the expectation.
+
+    Returns:
+        Broadcast shape.
+    """
+    k = equivalent_events(relative_error)
+    profiled = (counts + k) * np.log1p((counts - mean) / (mean + k))
+    return np.asarray(2 * (special.xlogy(counts, counts / mean) - profiled))
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,12 +188,9 @@ class Cost:
         mu, slopes = self.predict(theta)
         if self.poisson:
             mu = np.maximum(mu, _TINY)
-            # k equivalent simulated events behind the expectation, profiled (Dembinski and Abdelmotteleb)
-            k = 1 / np.maximum(error, _EXACT) ** 2
-            relative = (target - mu) / (mu + k)
-            profiled = (target + k) * np.log1p(relative)
-            value = 2 * np.sum(special.xlogy(target, target / mu) - profiled, axis=-1)
-            pull = 1 + relative - target / mu
+            k = equivalent_events(error)
+            value = np.sum(counting_deviance(target, mu, error), axis=-1)
+            pull = 1 + (target - mu) / (mu + k) - target / mu
             information = k / (mu * (mu + k))
         else:
             information = 1 / error**2

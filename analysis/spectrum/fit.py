@@ -12,7 +12,14 @@ from iminuit import Minuit
 from numpy.typing import NDArray
 
 from analysis.exceptions import AnalysisError
-from analysis.spectrum.cost import Cost, FitOptions, Response, make_cost, minimise
+from analysis.spectrum.cost import (
+    Cost,
+    FitOptions,
+    Response,
+    counting_deviance,
+    make_cost,
+    minimise,
+)
 from analysis.spectrum.data import BreakData
 from analysis.spectrum.models import SpectralModel
 from analysis.spectrum.search import bounds, first_minimum, null_model
@@ -302,8 +309,7 @@ def _pulls(cost: Cost, expected: FloatArray) -> FloatArray:
     if not cost.poisson:
         return np.asarray((cost.target - expected) / cost.error)
     n, mu = cost.target, np.maximum(expected, 1e-12)
-    ratio = np.where(n > 0, n / mu, 1.0)
-    deviance = 2 * (mu - n + n * np.log(ratio))
+    deviance = counting_deviance(n, mu, cost.error)
     return np.asarray(np.sign(n - mu) * np.sqrt(np.maximum(deviance, 0.0)))
 
 

@@ -78,7 +78,7 @@ def command(
                 found.e_max,
                 pulls,
                 output / "pulls",
-                title=title,
+                title=f"{livetime_s:.3g} s",
                 overwrite=overwrite,
             )
         )
@@ -93,7 +93,8 @@ def command(
                     found.e_max,
                     ratios,
                     output / f"bias_{what}",
-                    title=f"{what}, {title}",
+                    quantity=what,
+                    title=title,
                     overwrite=overwrite,
                 )
             )
