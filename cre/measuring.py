@@ -15,7 +15,13 @@ from analysis.templatefit import FitResult
 from cre.analysiscard import SystematicsSection
 from cre.provenance import Record
 
-__all__ = ["FitNotConvergedError", "check_converged", "selection_options", "sources"]
+__all__ = [
+    "FitNotConvergedError",
+    "check_converged",
+    "selection_options",
+    "shift_lowered",
+    "sources",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,6 +80,15 @@ def sources(section: SystematicsSection, entry: Record) -> Sources:
         entry.read(path)
         files[name] = content.hists, content.meta
     return Sources(**section.model_dump(exclude={"files"}), files=files)
+
+
+def shift_lowered(wanted: int, used: int | None) -> str:
+    """The sentence for a fit whose simulation cannot fix the shift that the card asks for."""
+    what = "no shift" if used is None else f"order {used}"
+    return (
+        f"the simulated protons are too few to fix a shift of order {wanted}; fitted with {what}, whose "
+        "errors know nothing of it"
+    )
 
 
 def check_converged(found: FitResult | None) -> None:

@@ -100,7 +100,7 @@ def systematics_table(table: FluxTable) -> str:
         table: flux table.
 
     Returns:
-        One line per energy bin: one number where both sides are the same to the digits shown, else down and up;
+        One line per energy bin with a flux: one number where both sides are the same to the digits shown, else down and up;
         a dash where there is no positive flux.
     """
     good = _good(table)
@@ -115,7 +115,8 @@ def systematics_table(table: FluxTable) -> str:
     for name, (down, up) in pairs.items():
         both = zip(_relative(table, down), _relative(table, up), good, strict=True)
         columns[f"{name.replace('_', ' ')} (%)"] = [_cell(n, p) if ok else "–" for n, p, ok in both]
-    rows = [list(columns), *(list(row) for row in zip(*columns.values(), strict=True))]
+    bins = zip(*columns.values(), strict=True)
+    rows = [list(columns), *(list(row) for row, ok in zip(bins, table.success, strict=True) if ok)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(columns))]
     lines = [
         "| " + " | ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) + " |"

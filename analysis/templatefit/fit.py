@@ -52,7 +52,9 @@ def fit_templates(
     """Fit yields and proton shift.
 
     An energy bin without data or without one of the templates is left out and says so; its neighbours are
-    fitted. Nothing is raised if the fit does not converge: ``success`` is False then.
+    fitted. Nothing is raised if the fit does not converge: ``success`` is False then. If the simulation is so
+    thin that the information on the shift is singular, its order is lowered, down to no shift, and the
+    settings of the result say from which (``shift_order_lowered_from``).
 
     Args:
         data: the data.
@@ -88,16 +90,29 @@ def fit_templates(
     chain: tuple[float, ...] = ()
     if settings.shift_order == "auto":
         settings, chain = _choose_order(problem, data, used, settings)
-    problem = with_orders(problem, data, used, settings)
+    bare, wanted = problem, settings.shift_order
+    problem = with_orders(bare, data, used, settings)
     if settings.method == "simultaneous":
         minimum = minimise(problem, settings)
+        while (
+            not minimum.determined and settings.fixed is None and settings.shift_order is not None
+        ):
+            settings = replace(settings, shift_order=_lower(settings.shift_order))
+            problem = with_orders(bare, data, used, settings)
+            minimum = minimise(problem, settings)
     else:
         single, minimum = _bin_by_bin(problem, settings)
         if settings.method == "smooth":
             minimum = _smooth(problem, minimum, settings)
         else:
             problem = single
-    return _result(problem.model, minimum, bins, data, used, why, settings, chain)
+    notes = {} if wanted == settings.shift_order else {"shift_order_lowered_from": wanted}
+    return _result(problem.model, minimum, bins, data, used, why, settings, chain, notes)
+
+
+def _lower(order: int | str) -> int | None:
+    """The next simpler shift."""
+    return order - 1 if isinstance(order, int) and order > 0 else None
 
 
 def _none_left(why: list[str | None]) -> str:
@@ -210,6 +225,7 @@ def _result(
     left_out: list[str | None],
     settings: FitSettings,
     chain: tuple[float, ...],
+    notes: dict[str, Any],
 ) -> FitResult:
     """Put the minimum on the energy bins of the data."""
     n, size = used.size, data.energy_edges.size - 1
@@ -236,6 +252,7 @@ def _result(
         "min_effective": settings.min_effective,
         "fixed": settings.fixed,
         "empty_score_bins": "merged with their neighbours before the fit",
+        **notes,
     }
     if chain:
         plain["deviance_by_order"] = list(chain)

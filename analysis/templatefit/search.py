@@ -28,6 +28,11 @@ class Minimum:
     valid: bool
     bounded: NDArray[np.bool_]
 
+    @property
+    def determined(self) -> bool:
+        """Whether the data fix all parameters that were free."""
+        return bool(np.isfinite(self.covariance).all())
+
 
 def minimise(
     problem: Problem, settings: FitSettings, coefficients: FloatArray | None = None
@@ -51,7 +56,7 @@ def minimise(
     parameters = np.array(search.values)
     bounded = np.zeros(parameters.size, dtype=np.bool_)
     if settings.clamped:
-        bounded[: 2 * n] = parameters[: 2 * n] <= 1e-3
+        bounded[: 2 * n] = parameters[: 2 * n] <= 1e-2
     raw, covariance = model.covariances(parameters, ~(kept | bounded))
     return Minimum(
         parameters=parameters,

@@ -16,7 +16,7 @@ from analysis.templatefit import FitResult
 from analysis.templatefit.resultfile import fit_text
 from cre.analysiscard import analysis_card, flux_settings
 from cre.fitfigures import draw_fit
-from cre.measuring import check_converged, selection_options
+from cre.measuring import check_converged, selection_options, shift_lowered
 from cre.provenance import record, sha256, write_text
 
 
@@ -112,14 +112,17 @@ def summary(result: FitResult, *, synthetic: bool) -> str:
             f"{name} ({names[name[0]]}, log10(E/{e0:g} GeV)^{name[1:]}): {value:.4f} ± {error:.4f}"
             for name, (value, error) in result.coefficients.items()
         ]
+    lowered = result.settings.get("shift_order_lowered_from")
+    if lowered is not None:
+        lines.append(f"WARNING: {shift_lowered(lowered, result.settings['shift_order'])}")
     lines.append(f"deviance {np.nansum(result.deviance):.1f} for {result.ndf}")
     lines.append(
         f"{'E bin (GeV)':>19} {'electrons':>20} {'protons':>20} {'shift':>17} {'dev/bins':>10}"
     )
     (n_e, e_e), (n_p, e_p), (s, e_s) = result.electrons, result.protons, result.shift
-    for i in np.flatnonzero(result.success):
+    for i in np.flatnonzero(result.success).tolist():
         lines.append(
-            f"{result.e_min[i]:9.1f}-{result.e_max[i]:9.1f} {n_e[i]:10.1f} ± {e_e[i]:7.1f} "
+            f"{result.e_min[i]:9.1f}-{result.e_max[i]:9.1f} {_electrons(result, i, n_e[i], e_e[i])} "
             f"{n_p[i]:10.1f} ± {e_p[i]:7.1f} {s[i]:8.4f} ± {e_s[i]:6.4f} "
             f"{result.deviance[i]:6.1f}/{result.n_bins[i]:.0f}"
         )
@@ -132,3 +135,7 @@ def summary(result: FitResult, *, synthetic: bool) -> str:
             "fitted together with the neighbouring bins"
         )
     return "\n".join(lines)
+
+
+def _electrons(result: FitResult, i: int, value: float, error: float) -> str:
+    return f"{'0, its limit':>20}" if result.at_limit[i] else f"{value:10.1f} ± {error:7.1f}"

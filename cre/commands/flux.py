@@ -16,7 +16,7 @@ from analysis.plots.systematics import systematics_table
 from analysis.selection import Edge
 from analysis.systematics import with_systematics
 from cre.analysiscard import analysis_card, flux_settings
-from cre.measuring import check_converged, selection_options, sources
+from cre.measuring import check_converged, selection_options, shift_lowered, sources
 from cre.provenance import record, sha256
 
 SUFFIXES = (".ecsv", ".csv", ".json")
@@ -125,6 +125,10 @@ def summary(table: FluxTable) -> str:
         f"{flux.get('bgo_reconstruction', 'new')} BGO reconstruction, score {flux.get('score')}"
     )
     lines.append(_how(flux))
+    fit = flux.get("fit") or {}
+    if "shift_order_lowered_from" in fit:
+        lowered = shift_lowered(fit["shift_order_lowered_from"], fit["shift_order"])
+        lines.append(f"WARNING: {lowered}")
     if flux["region"] != "fiducial" and flux["migration"]["method"] == "none":
         lines.append(
             "WARNING: showers of this region leak; without unfolding their flux is off by 5 to 20 %"

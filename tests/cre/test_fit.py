@@ -179,3 +179,20 @@ def test_broken_files(cre: Cre, toy: Path, tmp_path: Path) -> None:
     with pytest.raises(CardError, match="cannot be read"):
         analysis_card(tmp_path / "absent.yaml", {})
     assert flux_settings(analysis_card(None, {})).method == "fit"
+
+
+def test_closure_prints_pulls(cre: Cre, tmp_path: Path) -> None:
+    small = ("--electron-events", 5000, "--proton-events", 20_000)
+    code, text, err = cre("closure", "-o", tmp_path / "c", "--toys", 3, *small)
+    assert code == 0, err
+    assert "3 TOYS" in text
+    assert "1.0" in text.rsplit("background over the true one", 1)[1] or "0.9" in text
+    content = json.loads((tmp_path / "c/closure.json").read_text())
+    assert content["schema"] == "cre-closure/1"
+    assert len(content["pulls"]["flux"]["mean"]) == 41
+    assert len(content["pulls"]["coefficients"]["width"]) == 2
+    for name in ("pulls", "bias_flux", "bias_background"):
+        assert (tmp_path / f"c/{name}.png").stat().st_size > 10_000
+    code, _, err = cre("closure", "-o", tmp_path / "c", "--toys", 3)
+    assert code == 1
+    assert "closure.json exists" in err
