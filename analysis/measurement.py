@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from hist import Hist
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from analysis.acceptance import Acceptance, acceptance_from_histogram
 from analysis.background import Background, fitted_background, proton_background
-from analysis.cutscan import choose_cuts, cut_grid, scan_cuts
+from analysis.cutscan import CutScan, choose_cuts, cut_grid, scan_cuts
 from analysis.efficiency import Efficiency, signal_efficiency
 from analysis.exceptions import AnalysisError, HistogramMismatchError, IncompleteDataError
 from analysis.flux import flux
+from analysis.fluxsettings import FluxSettings
 from analysis.fluxtable import FluxTable
-from analysis.migration.correction import Way, migrated
-from analysis.perenergy import PerEnergy, per_energy
-from analysis.selection import Edge, project
-from analysis.templatefit import FitResult, FitSettings, fit_templates
+from analysis.migration.correction import migrated
+from analysis.perenergy import per_energy
+from analysis.selection import project
+from analysis.templatefit import FitResult, fit_templates
 from analysis.templatefit.result import check_axes
 from analysis.templates import Template, template
 from analysis.usable import entry, outside, usable
 
-__all__ = ["FluxSettings", "Measurement", "flux_from_histograms", "measure"]
+__all__ = ["Measurement", "flux_from_histograms", "measure", "scan"]
 
 FloatArray = NDArray[np.float64]
 Hists = Mapping[str, Hist[Any]]
@@ -47,57 +48,6 @@ _CARRIED = (  # metadata of the histogram file that travels with the flux
     "edge_cut",
     "histograms_sha256",
 )
-
-
-@dataclass(frozen=True)
-class FluxSettings:
-    """How a flux is measured.
-
-    Attributes:
-        region: ``fiducial`` or ``topfiducial``.
-        edge: edge cut on or off.
-        bgo: BGO reconstruction; default the only one, ``new`` if there are several.
-        score_name: one of the further scores of the file; default the card's. Needs ``cut`` and
-            ``control``.
-        method: background from the template fit or from the proton control region (``sideband``).
-        fit: how the templates are fitted; its energies are cut to those of the measurement.
-        cut: score cut on bin edges, one number, steps in energy or one per bin; default that of the file.
-        cut_efficiency: choose the cut of each energy bin by this efficiency of the electrons, or ``best``: by
-            the smallest expected error of the flux; along a curve in log10 E, from simulation and
-            expectation alone (:mod:`analysis.cutscan`). Goes before ``cut``.
-        control: lower and upper border of the control region, each as the cut; default that of the file.
-        electrons_in_control: subtract electrons from the control region.
-        migration: correction for events that change their energy bin: ``bin_by_bin`` factors, forward
-            ``folding``, ``none``; ``auto``: bin by bin for fiducial, folding for top-fiducial.
-        efficiency_correction: data over simulation of the efficiency, one number or steps in energy.
-        efficiency_correction_error: its error.
-        index: spectral index of the reference energy.
-        ul_level: confidence level of the upper limit.
-        e_min_gev: bins that start below fail, as do those below ``meta["complete_above_gev"]``, the
-            energy from which skimmed data are complete.
-        e_max_gev: bins that end above fail. Bins beyond the generated electrons fail in any case.
-        allow_incomplete: accept histograms marked incomplete (their livetime must be that of the
-            files that were read); the table's metadata keeps ``complete: false``.
-    """
-
-    region: str = "fiducial"
-    edge: Edge = "on"
-    bgo: str | None = None
-    score_name: str | None = None
-    method: Literal["fit", "sideband"] = "fit"
-    fit: FitSettings = field(default_factory=FitSettings)
-    cut: PerEnergy | ArrayLike | None = None
-    cut_efficiency: float | Literal["best"] | None = None
-    control: tuple[PerEnergy | ArrayLike, PerEnergy | ArrayLike] | None = None
-    electrons_in_control: bool = False
-    migration: Way = "auto"
-    efficiency_correction: PerEnergy = 1.0
-    efficiency_correction_error: PerEnergy = 0.0
-    index: float = -3.0
-    ul_level: float = 0.95
-    e_min_gev: float | None = None
-    e_max_gev: float | None = None
-    allow_incomplete: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +77,29 @@ class Measurement:
     acceptance: Acceptance
     background: Background
     fit: FitResult | None
+
+
+def scan(found: Measurement, *, index: float = -3.0) -> CutScan:
+    """Counts, efficiency, background and flux of a measurement at other cuts, its own among them.
+
+    Args:
+        found: the measurement.
+        index: spectral index of the reference energy.
+
+    Returns:
+        The scan.
+    """
+    return scan_cuts(
+        found.data,
+        found.electrons,
+        found.protons,
+        np.union1d(cut_grid(found.electrons), found.cut),
+        found.acceptance,
+        float(found.table.livetime[0]),
+        result=found.fit,
+        control=found.control if found.fit is None else None,
+        index=index,
+    )
 
 
 def flux_from_histograms(hists: Hists, meta: Mapping[str, Any], **settings: Any) -> FluxTable:
@@ -218,7 +191,7 @@ def measure(
     if settings.method == "fit":
         found = _fitted(data, electrons, protons, settings, beyond, cut)
     if cut is None:
-        scan = scan_cuts(
+        tried = scan_cuts(
             data,
             electrons,
             protons,
@@ -230,9 +203,9 @@ def measure(
         )
         share = settings.cut_efficiency
         cut = (
-            choose_cuts(scan, "error", nodes=_NODES_BEST)
+            choose_cuts(tried, "error", nodes=_NODES_BEST)
             if share is None or share == "best"
-            else choose_cuts(scan, "efficiency", efficiency=share, nodes=_NODES_EFFICIENCY)
+            else choose_cuts(tried, "efficiency", efficiency=share, nodes=_NODES_EFFICIENCY)
         )
     moved = None if found is None else found.electron_shift[0]
     signal = _corrected(signal_efficiency(electrons, cut, shift=moved), settings, edges)

@@ -17,11 +17,11 @@ import numpy as np
 from hist import Hist, axis
 from numpy.typing import NDArray
 
-from analysis.cutscan import cut_grid, scan_cuts
 from analysis.cutstability import cut_systematic
 from analysis.exceptions import AnalysisError
+from analysis.fluxsettings import FluxSettings
 from analysis.fluxtable import FluxTable
-from analysis.measurement import FluxSettings, Measurement, measure
+from analysis.measurement import Measurement, measure, scan
 from analysis.selection import project
 from analysis.shapes.options import options_for
 from analysis.shapes.parametrisation import parametrise
@@ -189,19 +189,7 @@ def _energy_scale(table: FluxTable, relative: float) -> FluxTable:
 
 def _cut(nominal: Measurement, settings: FluxSettings, relative: float) -> list[FloatArray]:
     """Half spread of the flux when the cut moves, less its fluctuation."""
-    grid = np.union1d(cut_grid(nominal.electrons), nominal.cut)
-    scan = scan_cuts(
-        nominal.data,
-        nominal.electrons,
-        nominal.protons,
-        grid,
-        nominal.acceptance,
-        float(nominal.table.livetime[0]),
-        result=nominal.fit,
-        control=nominal.control if nominal.fit is None else None,
-        index=settings.index,
-    )
-    found = cut_systematic(scan, nominal.cut, relative)
+    found = cut_systematic(scan(nominal, index=settings.index), nominal.cut, relative)
     half = found.excess * np.abs(nominal.table.dnde)
     return [half, -half]
 

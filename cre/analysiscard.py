@@ -14,7 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from analysis.measurement import FluxSettings
+from analysis.fluxsettings import FluxSettings
 from analysis.templatefit import FitSettings
 from processors.exceptions import CreError, sentences
 from processors.omega import Strategy
@@ -117,7 +117,7 @@ class FitSection(Strict):
 
 
 class FluxSection(Strict):
-    """How the flux is made of the histograms; see :class:`analysis.measurement.FluxSettings`."""
+    """How the flux is made of the histograms; see :class:`analysis.fluxsettings.FluxSettings`."""
 
     method: Literal["fit", "sideband"] = "fit"
     migration: Literal["auto", "bin_by_bin", "folding", "none"] = "auto"

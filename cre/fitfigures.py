@@ -12,8 +12,11 @@ from hist import Hist
 from numpy.typing import NDArray
 
 from analysis.background import proton_background
+from analysis.cutstability import cut_systematic
 from analysis.exceptions import AnalysisError
-from analysis.measurement import FluxSettings, Measurement
+from analysis.fluxsettings import FluxSettings
+from analysis.measurement import Measurement, scan
+from analysis.plots.cutscan import plot_cut_scan, plot_cut_stability
 from analysis.plots.fit import plot_background_methods, plot_shift
 from analysis.plots.postfit import plot_postfit, plot_postfit_bins
 from analysis.postfit import postfit
@@ -87,6 +90,23 @@ def draw_fit(
     out += plot_background_methods(
         found.background, sideband, folder / "background", truth=truth, title=where, **common
     )
+    return out + _draw_cuts(
+        found, settings, folder, {"score_label": label, "title": where, **common}
+    )
+
+
+def _draw_cuts(
+    found: Measurement, settings: FluxSettings, folder: Path, common: Mapping[str, Any]
+) -> list[Path]:
+    """What changes with the cut; nothing where no energy bin has counts above it."""
+    table = found.table
+    if not np.any(table.success & (table.n_data > 0)):
+        return []
+    tried = scan(found, index=settings.index)
+    out = plot_cut_scan(tried, folder / "cut_scan", chosen=found.cut, **common)
+    stability = cut_systematic(tried, found.cut)
+    if stability.success.any():
+        out += plot_cut_stability(stability, folder / "cut_stability", **common)
     return out
 
 

@@ -200,7 +200,7 @@ def _divided(values: FloatArray, variances: FloatArray) -> tuple[FloatArray, Flo
     def density(logarithm: FloatArray) -> FloatArray:
         spline = CubicSpline(centres, logarithm, axis=1)
         # a spline that swings between empty and full bins must not overflow
-        return np.exp(np.clip(spline(inside), -600.0, 600.0)).reshape(n, size, _PARTS)
+        return np.asarray(np.exp(np.clip(spline(inside), -600.0, 600.0)).reshape(n, size, _PARTS))
 
     logarithm = wanted
     for _ in range(2):  # the mean over a bin is its content, not the value in its centre

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from analysis.exceptions import AnalysisError, HistogramMismatchError, IncompleteDataError
-from analysis.measurement import FluxSettings, flux_from_histograms, measure
+from analysis.fluxsettings import FluxSettings
+from analysis.measurement import flux_from_histograms, measure
 from analysis.systematics import Sources, with_systematics
 from analysis.templatefit import FitSettings
 from analysis.toys.draw import expectation, read_toy_model
