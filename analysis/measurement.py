@@ -172,6 +172,9 @@ def measure(
     if simulation is not None:
         made, electrons, protons = _simulated(simulation, settings, meta, made, electrons, protons)
     electrons, protons = ((replaced or {}).get(t.kind, t) for t in (electrons, protons))
+    if settings.method == "fit" and settings.electrons_in_control:
+        msg = "electrons are subtracted from the control region by the method 'sideband' only"
+        raise AnalysisError(msg)
     edges = data.energy_edges
     recorded = (meta.get("score") or {}).get("cut")
     if settings.cut is None and settings.cut_efficiency is None and isinstance(recorded, Mapping):
@@ -377,6 +380,7 @@ def _description(
             "coefficients": {k: list(v) for k, v in found.coefficients.items()},
             "deviance": float(np.nansum(found.deviance)),
             "ndf": found.ndf,
+            "p_value": found.p_value,
         }
     return notes
 

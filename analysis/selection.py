@@ -123,6 +123,8 @@ def selection_text(region: str, meta: Mapping[str, Any]) -> str:
         parts.append("edge cut off")
     if meta.get("bgo_reconstruction") not in {None, "new"}:
         parts.append(f"{meta['bgo_reconstruction']} BGO")
+    if meta.get("toy"):
+        parts.append("toy")
     return ", ".join(parts)
 
 

@@ -34,6 +34,7 @@ Hists = Mapping[str, Hist[Any]]
 File = tuple[Hists, Mapping[str, Any]]
 Variation = tuple[str, Callable[[], list[FloatArray]]]
 
+_SLOPE_POINTS = 7  # flux points that give the local spectral index
 _ENOUGH = 1e7  # effective events of a template without statistical error
 
 
@@ -97,7 +98,7 @@ def with_systematics(
     file = hists, meta
     variations = _variations(nominal, held, file, sources)
     changes: dict[str, list[FloatArray]] = {}
-    notes: dict[str, Any] = {"left_out": {}, "not_evaluated_bins": {}}
+    notes: dict[str, Any] = {"left_out": {}, "not_evaluated_bins": {}, "fits": {}}
     for name, vary in variations:
         tell(name)
         try:
@@ -107,6 +108,8 @@ def with_systematics(
     for name, simulation in sources.files.items():
         tell(name)
         other = measure(hists, meta, held, simulation=simulation)
+        if other.fit is not None:
+            notes["fits"][name] = [float(np.nansum(other.fit.deviance)), other.fit.ndf]
         changes[name] = [_unless_noise(nominal, other)]
     table = _with_changes(nominal.table, changes, notes)
     for name, relative in (
@@ -149,6 +152,9 @@ def _other(
 ) -> list[FloatArray]:
     """Another edge cut or reconstruction."""
     other = measure(*file, replace(settings, **change))
+    if np.array_equal(other.data.values, nominal.data.values):
+        msg = f"the data are the same with {', '.join(f'{k} {v}' for k, v in change.items())}"
+        raise AnalysisError(msg)
     return [_nested(nominal.table, other.table)]
 
 
@@ -160,7 +166,7 @@ def _with_changes(
         if not steps:
             continue
         stack = np.stack(steps)
-        missing = table.success & ~np.isfinite(stack).any(axis=0)
+        missing = table.success & (~np.isfinite(stack).any(axis=0) | (table.dnde == 0))
         if missing.any():
             notes["not_evaluated_bins"][name] = np.flatnonzero(missing)
         low, high = (
@@ -179,9 +185,11 @@ def _energy_scale(table: FluxTable, relative: float) -> FluxTable:
         msg = "fewer than three positive flux points: the energy scale needs a spectral index"
         raise AnalysisError(msg)
     x, y = np.log(table.e_ref[good]), np.log(table.dnde[good])
-    weight = table.dnde[good] / np.hypot(table.dnde_errn, table.dnde_errp)[good]
-    curve = np.polynomial.Polynomial.fit(x, y, min(3, int(good.sum()) - 2), w=weight)
-    index = -curve.deriv()(np.log(table.e_ref))
+    weight = (table.dnde / np.maximum(table.dnde_errn + table.dnde_errp, 1e-3 * table.dnde))[good]
+    index = np.zeros(len(table))
+    for i, at in enumerate(np.log(table.e_ref)):
+        near = np.argsort(np.abs(x - at), kind="stable")[:_SLOPE_POINTS]
+        index[i] = -np.polynomial.Polynomial.fit(x[near], y[near], 1, w=weight[near]).deriv()(at)
     change = [np.abs((1.0 + sign * relative) ** (index - 1.0) - 1.0) for sign in (-1, 1)]
     size = np.abs(table.dnde)
     return table.with_systematic("energy_scale", size * change[0], size * change[1])

@@ -9,7 +9,7 @@ import numpy as np
 from hist import Hist
 from numpy.typing import NDArray
 
-from analysis.exceptions import HistogramMismatchError, IncompleteDataError
+from analysis.exceptions import AnalysisError, HistogramMismatchError, IncompleteDataError
 from analysis.selection import Edge, project
 
 __all__ = ["entry", "outside", "usable"]
@@ -81,6 +81,9 @@ def outside(
     Returns:
         (n,) True for bins that are not wholly inside.
     """
+    if e_min_gev is not None and e_max_gev is not None and not e_min_gev < e_max_gev:
+        msg = f"the lowest energy {e_min_gev:g} GeV is not below the highest, {e_max_gev:g} GeV"
+        raise AnalysisError(msg)
     low = max(float(meta.get("complete_above_gev", 0.0)), e_min_gev or 0.0)
     high = np.inf if e_max_gev is None else e_max_gev
     slack = 1e-9  # edges are compared with themselves, written and read

@@ -144,9 +144,9 @@ class SystematicsSection(Strict):
             ``hadronic_model`` or ``calibration``; relative to the card.
     """
 
-    acceptance: float = Field(default=0.0, ge=0)
-    livetime: float = Field(default=0.0, ge=0)
-    energy_scale: float = Field(default=0.0, ge=0)
+    acceptance: float = Field(default=0.0, ge=0, lt=1)
+    livetime: float = Field(default=0.0, ge=0, lt=1)
+    energy_scale: float = Field(default=0.0, ge=0, lt=1)
     cut_efficiency: float = Field(default=0.1, ge=0, lt=1)
     shift_model: bool = True
     template_shape: int = Field(default=20, ge=0)
@@ -180,6 +180,18 @@ class AnalysisCard(BaseModel):
     break_: BreakSection = Field(default=BreakSection(), alias="break")
 
 
+#: Entries of a card that are for the run and not looked at here.
+RUN_SECTIONS = frozenset({
+    "name", "manifest", "output", "bgo_reconstruction", "regions", "cuts", "models", "inference",
+    "calibration", "also", "target", "proton_spectra", "extended_bins", "chunk_size",
+    "max_nonfinite_fraction",
+})  # fmt: skip
+
+
+def _own() -> set[str]:
+    return {field.alias or name for name, field in AnalysisCard.model_fields.items()}
+
+
 def analysis_card(path: Path | None, meta: Mapping[str, Any]) -> AnalysisCard:
     """The sections of a card, or those that a histogram file carries.
 
@@ -199,6 +211,10 @@ def analysis_card(path: Path | None, meta: Mapping[str, Any]) -> AnalysisCard:
             meta.get("card") or {} if path is None else yaml.safe_load(path.read_text("utf-8"))
         )
         card = AnalysisCard.model_validate(content)
+        unknown = sorted(set(content) - RUN_SECTIONS - _own())
+        if unknown:
+            msg = f"{where} has the unknown entries {', '.join(map(str, unknown))}"
+            raise CardError(msg)
     except OSError as err:
         msg = f"{where} cannot be read ({err.strerror})"
         raise CardError(msg) from err

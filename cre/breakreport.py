@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import chi2
 
 from analysis.exceptions import AnalysisError
 from analysis.plots.breaks import plot_break_fits, plot_break_profiles, plot_break_toys
@@ -154,7 +155,8 @@ def text(result: Study) -> str:
         for (of, model), one in result.fits.items():
             if of == method:
                 mark = "" if one.valid else f"  NOT VALID: {one.message}"
-                lines.append(f"  {model}: chi2 {one.cost:.1f} / {one.ndf}{mark}")
+                chance = f", p {chi2.sf(one.cost, one.ndf):.2g}" if one.ndf > 0 else ""
+                lines.append(f"  {model}: chi2 {one.cost:.1f} / {one.ndf}{chance}{mark}")
                 lines += [f"    {line}" for line in _parameters(one)]
                 if (method, model) in result.significances:
                     lines.append(f"    {_over_power_law(result.significances[method, model])}")

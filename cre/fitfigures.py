@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from hist import Hist
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ def draw_fit(
     if result is None or not result.success.any():
         return []
     common: dict[str, Any] = {"synthetic": bool(meta.get("synthetic")), "overwrite": overwrite}
-    where = selection_text(settings.region, found.table.meta["flux"])
+    where = selection_text(settings.region, {**found.table.meta["flux"], "toy": meta.get("toy")})
     name = "score" if settings.score_name is None else f"score_{settings.score_name}"
     label = str(hists[name if name in hists else "score"].axes["omega"].label)
     shown: dict[str, Any] = {"cut": found.cut, "score_label": label, "where": where}
@@ -85,11 +86,16 @@ def draw_fit(
             title=where,
             **common,
         )
-    sideband = proton_background(found.data, found.protons, found.cut, found.control)
-    truth = _true_fraction(meta, found)
-    out += plot_background_methods(
-        found.background, sideband, folder / "background", truth=truth, title=where, **common
-    )
+    if np.all(found.control[1] <= found.cut):
+        sideband = proton_background(found.data, found.protons, found.cut, found.control)
+        truth = _true_fraction(meta, found)
+        out += plot_background_methods(
+            found.background, sideband, folder / "background", truth=truth, title=where, **common
+        )
+    else:
+        click.echo(
+            "no figure of the background: the control region reaches above the cut", err=True
+        )
     return out + _draw_cuts(
         found, settings, folder, {"score_label": label, "title": where, **common}
     )
@@ -111,12 +117,13 @@ def _draw_cuts(
 
 
 def _true_fraction(meta: Mapping[str, Any], found: Measurement) -> NDArray[np.float64] | None:
-    """The background fraction of toy data, for the cut with which the toy was tabled."""
+    """True background of toy data over the counts that were drawn, for the cut of the toy's table."""
     toy = meta.get("toy")
     truth = toy.get("truth") if isinstance(toy, Mapping) else None
     if not isinstance(truth, Mapping) or not np.all(found.cut == truth.get("cut")):
         return None
-    return np.asarray(truth["background_fraction"], np.float64)
+    counts = np.where(found.table.n_data > 0, found.table.n_data, np.nan)
+    return np.asarray(truth["background"], np.float64) / counts
 
 
 def _both_ways(

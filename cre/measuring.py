@@ -23,6 +23,8 @@ __all__ = [
     "sources",
 ]
 
+_POOR = 1e-3  # p-value of the deviance below which a fit is called poor
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -88,6 +90,17 @@ def shift_lowered(wanted: int, used: int | None) -> str:
     return (
         f"the simulated protons are too few to fix a shift of order {wanted}; fitted with {what}, whose "
         "errors know nothing of it"
+    )
+
+
+def poor_fit(deviance: float, ndf: int, p_value: float | None) -> str | None:
+    """The sentence for a fit that does not describe the data, None for one that does."""
+    if p_value is None or not p_value < _POOR:
+        return None
+    return (
+        f"the fit does not describe the data (deviance {deviance:.0f} for {ndf}, p {p_value:.1g}): its errors "
+        "mean little; look at the post-fit distributions, try another shift_order, width_order or "
+        "electron_order"
     )
 
 

@@ -34,6 +34,8 @@ LABELS = {
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C6D1F")
 _ONE, _TWO = 2.2957, 6.1801  # Δχ² of 68.27 and 95.45 % for two parameters
 
+_FAR = 3.0  # times the range of the toys: the data are told by an arrow, not drawn
+
 
 def plot_break_fits(
     data: BreakData,
@@ -189,7 +191,9 @@ def plot_break_toys(
     with page(stem, size, synthetic=synthetic, overwrite=overwrite, title=title) as sheet:
         axes = np.atleast_1d(sheet.figure.subplots(1, len(toys), sharey=True))
         for ax, (label, one) in zip(axes, toys.items(), strict=True):
-            top = max(1.05 * one.observed, float(one.delta.max()) + 2, 12.0)
+            most = max(float(one.delta.max()) + 2, 12.0)
+            far = one.observed > _FAR * most  # would squeeze the toys to a line
+            top = 1.6 * most if far else max(1.05 * one.observed, most)
             x = np.linspace(1e-2, top, 500)
             ordered = np.sort(one.delta)
             share = 1 - np.arange(ordered.size) / ordered.size
@@ -201,7 +205,18 @@ def plot_break_toys(
             law = f"χ², {one.effective_ndf:.2f} d.o.f. (mean of toys)"
             ax.plot(x, stats.chi2.sf(x, one.effective_ndf), color=COLOURS["cut"], ls=":", label=law)
             text = f"data, Δχ² = {one.observed:.1f}"
-            ax.axvline(one.observed, color=COLOURS["synthetic"], lw=1.4, label=text)
+            if far:
+                ax.plot([], [], color=COLOURS["synthetic"], marker=">", ls="", label=text)
+                ax.plot(
+                    [0.985],
+                    [0.5],
+                    color=COLOURS["synthetic"],
+                    marker=">",
+                    ms=9,
+                    transform=ax.transAxes,
+                )
+            else:
+                ax.axvline(one.observed, color=COLOURS["synthetic"], lw=1.4, label=text)
             ax.set_yscale("log")
             ax.set_ylim(0.3 / ordered.size, 2)
             ax.set_xlim(0, top)

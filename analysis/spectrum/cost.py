@@ -237,7 +237,7 @@ def make_cost(
     offset = np.zeros(len(data))
     error = data.stat
     if poisson:
-        error = data.simulation * options.systematics
+        error = data.simulation
         ln_e, weights, offset = _counting(data, options, response)
         target, relative = data.counts, data.relative_sys
     else:
@@ -268,7 +268,9 @@ def _counting(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Nodes, weights from flux to counts, and additive background of the Poisson fit."""
     good = np.isfinite(data.counts) & np.isfinite(data.background_fraction)
-    _need(data, good & (data.background_fraction < 1), "no counts with a background fraction")
+    _need(data, good, "no counts with a background fraction")
+    if options.background == "factor":
+        _need(data, data.background_fraction < 1, "no background fraction below 1")
     _need(data, np.isfinite(data.exposure) & (data.exposure > 0), "no acceptance and livetime")
     if response is None:
         rule = quadrature(data.e_min, data.e_max)

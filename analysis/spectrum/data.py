@@ -36,8 +36,8 @@ class BreakData:
             the simulated acceptance.
         sys: its systematic error; the mean of both sides.
         relative_sys: systematic error of the exposure relative to it, for the Poisson fit.
-        simulation: relative error of the exposure from the statistics of the simulation, each bin for
-            itself; 0 where the source does not keep it apart.
+        simulation: relative error of the expected counts that each bin has for itself: statistics of the
+            simulation, background; 0 where the source does not keep it apart.
         counts: events above the cut, background included; NaN where the source gives none.
         acceptance: acceptance before the score cut, m² sr; NaN where unknown.
         exposure: acceptance × efficiency × livetime, m² sr s; NaN where unknown.
@@ -70,11 +70,11 @@ class BreakData:
 def from_flux_table(table: FluxTable, name: str = "this analysis") -> BreakData:
     """Take the columns of a flux table; bins with ``success`` False are left out and named.
 
-    The statistics of the simulated acceptance (``sys_acceptance``) and efficiency are errors of each bin for
-    itself; all other ``sys_`` sources and the background are taken as shared by neighbouring bins. The
-    exposure is acceptance × efficiency × livetime × the factor of energy migration. A background that is
-    only bounded by the Monte Carlo (``background_mc_limited_bins``) has no error that could be shared by
-    bins; it stays in the statistical error of the flux, and is noted.
+    Errors of each bin for itself are the statistics of the simulated acceptance (``sys_acceptance``) and
+    efficiency, and the background but for the fitted shift; all other ``sys_`` sources are taken as shared
+    by neighbouring bins. The exposure is acceptance × efficiency × livetime × the factor of energy
+    migration. A background that is only bounded by the Monte Carlo (``background_mc_limited_bins``) enters
+    with its limit as error, and is noted.
 
     Args:
         table: the flux table.
@@ -91,13 +91,21 @@ def from_flux_table(table: FluxTable, name: str = "this analysis") -> BreakData:
     zero = np.zeros(len(table))
     own = np.mean(table.systematics.get("acceptance", (zero, zero)), axis=0)
     shared = [np.mean(pair, axis=0) for k, pair in table.systematics.items() if k != "acceptance"]
+    positive = table.dnde > 0
+    flux = np.where(positive, table.dnde, 1.0)
+    parts = [np.where(positive, part / flux, 0.0) for part in shared]
+    by_shift = np.mean(table.systematics.get("shift", (zero, zero)), axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        unknown = limited | (table.n_data == 0)
-        parts = [np.where(unknown, 0.0, table.background_fraction_err / (1 - fraction))]
-        parts += [np.where(table.dnde > 0, part / table.dnde, 0.0) for part in shared]
+        background = np.where(
+            (table.n_data > 0) & (fraction < 1), table.background_fraction_err / (1 - fraction), 0.0
+        )
         simulated = table.acceptance_err / table.acceptance
-        simulated = np.where((table.dnde > 0) & (own > 0), own / table.dnde, simulated)
-        simulated = np.hypot(simulated, table.efficiency_err / table.efficiency)
+        efficiency = table.efficiency_err / table.efficiency
+    background = np.sqrt(
+        np.maximum(background**2 - np.where(positive, by_shift / flux, 0.0) ** 2, 0.0)
+    )
+    simulated = np.where(positive & (own > 0), own / flux, simulated)
+    simulated = np.sqrt(simulated**2 + efficiency**2 + background**2)
     notes = []
     if not good.all():
         notes.append(
@@ -105,8 +113,8 @@ def from_flux_table(table: FluxTable, name: str = "this analysis") -> BreakData:
         )
     if (limited & good & (table.n_data > 0)).any():
         notes.append(
-            "background bounded by the Monte Carlo alone: its error is in the statistical error, not in "
-            f"the nuisance parameters: {_ranges(table, limited & good & (table.n_data > 0))}"
+            "background bounded by the Monte Carlo alone, the limit is its error: "
+            f"{_ranges(table, limited & good & (table.n_data > 0))}"
         )
     recorded = (description.get("migration") or {}).get("factor")
     factor = np.ones(len(table)) if recorded is None else np.array(recorded, np.float64)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from analysis.exceptions import HistogramMismatchError
 from analysis.templates import Template
@@ -116,6 +117,15 @@ class FitResult:
         """Score bins of all fitted energy bins less the free parameters."""
         free = int(np.count_nonzero(np.diag(self.covariance) > 0))
         return int(np.where(self.success, self.n_bins, 0.0).sum()) - free
+
+    @property
+    def p_value(self) -> float:
+        """Probability of a larger deviance if the model is right, as χ²; NaN without degrees of freedom.
+
+        In score bins with few counts the deviance is smaller than χ², and the number too large.
+        """
+        total = float(np.nansum(np.where(self.success, self.deviance, np.nan)))
+        return float(chi2.sf(total, self.ndf)) if self.ndf > 0 else float("nan")
 
     def _first(self, name: str) -> int:
         """Position of the first coefficient of a function."""

@@ -2,7 +2,7 @@ r"""Toys: expectation, pseudo-data and pseudo-simulation from a toy model.
 
 Electrons in an energy bin: :math:`\sum_i T A_i \int f\,dE\, R_{ij}` with the acceptance A in true energy and
 the response R. Protons: T times the rate under the target flux, times ``proton_scale``. In the data the proton
-shape is moved by :math:`s(E) = s_0 + s_1 \log_{10}(E/E_0)` and stretched by w about its mode μ,
+shape is moved by :math:`s(E) = s_0 + s_1 \log_{10}(E/E_0)` and stretched by w about its mean μ on the axis,
 :math:`F'(x) = F(\mu + (x - s - \mu)/w)`; in the simulation it is not.
 """
 
@@ -93,7 +93,7 @@ def expectation(
         livetime_s: s, > 0.
         shift: s0 and s1 of the proton shift, in units of the score.
         e0_gev: reference energy of the shift, GeV.
-        width: stretching of the proton shape about its mode, > 0.
+        width: stretching of the proton shape about its mean on the axis, > 0.
         proton_scale: factor on the proton rate, >= 0.
 
     Returns:
@@ -228,9 +228,11 @@ def _moved_protons(model: ToyModel, shift: FloatArray, width: float) -> FloatArr
     """Proton shape of the data, sum 1 per energy bin."""
     form = model.parametrisation.smooth("proton").form
     parameters = model.proton_parameters
-    mode = parameters[:, :1]
+    inner = model.shapes["proton"].values[:, 1:-1]
+    centres = 0.5 * (model.omega_edges[1:] + model.omega_edges[:-1])
+    mean = ((inner @ centres) / inner.sum(axis=1))[:, None]  # the pivot of the fit
     borders = np.concatenate([[-np.inf], model.omega_edges, [np.inf]])
-    x = mode + (borders - shift[:, None] - mode) / width
+    x = mean + (borders - shift[:, None] - mean) / width
     return np.asarray(np.diff(cdf(form, x, parameters), axis=1))
 
 

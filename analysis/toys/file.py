@@ -134,7 +134,11 @@ def _fractions(truth: Expectation) -> dict[str, Any] | None:
     cut = truth.model.score.get("cut")
     if not isinstance(cut, int | float):
         return None
-    return {"cut": cut, "background_fraction": truth.background_fraction(cut).tolist()}
+    return {
+        "cut": cut,
+        "background": truth.template("proton").above(cut).value.tolist(),
+        "background_fraction": truth.background_fraction(cut).tolist(),
+    }
 
 
 def _meta(

@@ -18,6 +18,7 @@ from analysis.spectrum.models import MODELS
 from cre.analysiscard import BreakSection, analysis_card
 from cre.breakreport import content, draw, study, text
 from cre.provenance import program, record, sha256, write_json
+from processors.exceptions import CreError
 
 _DEFAULT_MODELS = ("smoothly_broken_power_law", "power_law_cutoff")
 
@@ -94,6 +95,9 @@ def command(
         systematics=not no_systematics, bin_average=bin_average, background=background
     )
     source = Path(table)
+    if table not in names() and not Path(table).exists():
+        msg = f"{table!r} is neither a flux table nor a published set; 'cre compare --list' names those"
+        raise CreError(msg)
     if table in names():
         source = Path(analysis.published.__file__).with_name(f"{table}.csv")
         data = from_published(load(table), livetime_s)

@@ -11,6 +11,7 @@ from analysis.closure import Closure, closure
 from analysis.plots.closure import plot_flux_bias, plot_pulls
 from analysis.toys.model import read_toy_model
 from cre.analysiscard import analysis_card, fit_settings
+from cre.measuring import FitNotConvergedError
 from cre.provenance import record, write_json
 
 _NAMES = {
@@ -69,6 +70,9 @@ def command(
             proton_events=proton_events,
         )
         write_json(path, {"schema": "cre-closure/1", "synthetic": True, **_plain(found)})
+        if not np.isfinite(found.pulls["flux"]).any():
+            msg = f"none of the {toys} toys has a fit; is the shift of {shift} on the score axis?"
+            raise FitNotConvergedError(msg)
         title = f"{toys} toys, {livetime_s:.3g} s"
         pulls = {label: found.pulls[name] for name, label in _NAMES.items()}
         entry.wrote([path])

@@ -9,6 +9,7 @@ import click
 import numpy as np
 
 from analysis.compare import Comparison, compare_to_published, compare_to_spectrum
+from analysis.exceptions import AnalysisError
 from analysis.fluxtable import read_flux_table
 from analysis.published import load, names
 from cre.injected import bin_average, injected_spectrum
@@ -50,6 +51,9 @@ def command(
 
 
 def _print(result: Comparison) -> None:
+    if not result.used.any():
+        msg = f"no energy bin of the table can be compared with {result.name} in this range"
+        raise AnalysisError(msg)
     click.echo(result.name)
     click.echo(f"{'e_ref (GeV)':>12} {'ratio':>8} {'pull':>7}")
     for i in np.flatnonzero(result.used):

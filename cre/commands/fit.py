@@ -16,7 +16,7 @@ from analysis.templatefit import FitResult
 from analysis.templatefit.resultfile import fit_text
 from cre.analysiscard import analysis_card, flux_settings
 from cre.fitfigures import draw_fit
-from cre.measuring import check_converged, selection_options, shift_lowered
+from cre.measuring import check_converged, poor_fit, selection_options, shift_lowered
 from cre.provenance import record, sha256, write_text
 
 
@@ -115,7 +115,11 @@ def summary(result: FitResult, *, synthetic: bool) -> str:
     lowered = result.settings.get("shift_order_lowered_from")
     if lowered is not None:
         lines.append(f"WARNING: {shift_lowered(lowered, result.settings['shift_order'])}")
-    lines.append(f"deviance {np.nansum(result.deviance):.1f} for {result.ndf}")
+    deviance = float(np.nansum(result.deviance))
+    lines.append(f"deviance {deviance:.1f} for {result.ndf}, p {result.p_value:.3g}")
+    poor = poor_fit(deviance, result.ndf, result.p_value)
+    if poor is not None:
+        lines.append(f"WARNING: {poor}")
     lines.append(
         f"{'E bin (GeV)':>19} {'electrons':>20} {'protons':>20} {'shift':>17} {'dev/bins':>10}"
     )

@@ -16,7 +16,13 @@ from analysis.plots.systematics import systematics_table
 from analysis.selection import Edge
 from analysis.systematics import with_systematics
 from cre.analysiscard import analysis_card, flux_settings
-from cre.measuring import check_converged, selection_options, shift_lowered, sources
+from cre.measuring import (
+    check_converged,
+    poor_fit,
+    selection_options,
+    shift_lowered,
+    sources,
+)
 from cre.provenance import record, sha256
 
 SUFFIXES = (".ecsv", ".csv", ".json")
@@ -118,7 +124,8 @@ def summary(table: FluxTable) -> str:
     """The table as text, failed bins left out but counted."""
     lines = []
     if table.meta.get("synthetic"):
-        lines.append("SYNTHETIC data, not data of the experiment")
+        toy = " (TOY)" if table.meta.get("toy") else ""
+        lines.append(f"SYNTHETIC data{toy}, not data of the experiment")
     flux = table.meta["flux"]
     lines.append(
         f"{flux['region']}, edge cut {flux.get('edge_cut', 'on')}, "
@@ -129,6 +136,9 @@ def summary(table: FluxTable) -> str:
     if "shift_order_lowered_from" in fit:
         lowered = shift_lowered(fit["shift_order_lowered_from"], fit["shift_order"])
         lines.append(f"WARNING: {lowered}")
+    poor = poor_fit(fit["deviance"], fit["ndf"], fit["p_value"]) if fit else None
+    if poor is not None:
+        lines.append(f"WARNING: {poor}")
     if flux["region"] != "fiducial" and flux["migration"]["method"] == "none":
         lines.append(
             "WARNING: showers of this region leak; without unfolding their flux is off by 5 to 20 %"
@@ -163,8 +173,9 @@ def _how(flux: Mapping[str, Any]) -> str:
     if fit["method"] == "per_bin":
         shift = "a shift of the protons in each energy bin"
     elif fit["shift_order"] is not None:
-        values = (f"{k} {v[0]:.4f} ± {v[1]:.4f}" for k, v in fit["coefficients"].items())
-        shift = f"proton shift {', '.join(values)}"
+        known = {k: v for k, v in fit["coefficients"].items() if None not in v}
+        values = (f"{k} {v[0]:.4f} ± {v[1]:.4f}" for k, v in known.items())
+        shift = f"proton shift {', '.join(values)}" if known else "its shift was not found"
     return (
         f"background from the {fit['method']} template fit ({shift}; deviance "
         f"{fit['deviance']:.0f} for {fit['ndf']}), {migration}"

@@ -51,7 +51,12 @@ def command(
     overwrite: bool,
 ) -> None:
     """Fit analytic shapes to the electron and proton templates of HISTOGRAMS, with figures."""
-    _check_free([output, *([toy_model] if toy_model else [])], overwrite)
+    figures = [
+        output.with_name(f"{output.stem}_{kind}{part}.png")
+        for kind in ("electron", "proton")
+        for part in ("", "_parameters")
+    ]
+    _check_free([output, *figures, *([toy_model] if toy_model else [])], overwrite)
     output.parent.mkdir(parents=True, exist_ok=True)
     arguments = {"file": histograms, "output": output, "region": region, "edge": edge}
     arguments |= {"bgo": bgo, "score": score, "options": options, "toy_model": toy_model}
@@ -81,15 +86,15 @@ def command(
         if toy_model is not None:
             _write_toy(hists, meta, result, toy_model, source, overwrite)
             entry.wrote([toy_model])
-        figures: dict[str, Any] = {"synthetic": synthetic, "overwrite": overwrite}
+        common: dict[str, Any] = {"synthetic": synthetic, "overwrite": overwrite}
         label = str(hists["score"].axes["omega"].label)
         for kind, part in templates.items():
             stem = output.with_name(f"{output.stem}_{kind}")
             cut = meta["score"].get("cut")
-            entry.wrote(plot_shapes(part, result, stem, score_label=label, cut=cut, **figures))
+            entry.wrote(plot_shapes(part, result, stem, score_label=label, cut=cut, **common))
             single = bin_fits(part, chosen[kind])
             parameters = stem.with_name(f"{stem.name}_parameters")
-            entry.wrote(plot_parameters(part, result, single, parameters, **figures))
+            entry.wrote(plot_parameters(part, result, single, parameters, **common))
     for part in templates.values():
         click.echo(_summary(part, result, meta["score"].get("cut")))
     click.echo(f"wrote {output}")

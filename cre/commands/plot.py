@@ -13,6 +13,7 @@ from analysis.histfile import load
 from analysis.plots import draw_run
 from analysis.selection import Edge
 from cre.injected import bin_average, injected_spectrum
+from cre.provenance import sha256
 
 
 @click.command("plot")
@@ -39,6 +40,13 @@ def command(
     """Draw HISTOGRAMS, and the flux beside the published spectra if a table is given."""
     content = load(histograms)
     table = read_flux_table(flux) if flux else None
+    made_of = None if table is None else table.meta.get("histograms_sha256")
+    if made_of is not None and made_of != sha256(histograms):
+        click.echo(
+            f"WARNING: {flux} was not made of {histograms} but of another file, or of the same histograms "
+            "in another format",
+            err=True,
+        )
     curve = comparison = None
     if table is not None and (table.meta.get("injected") or {}).get("electron"):
         spectrum = injected_spectrum(table.meta)

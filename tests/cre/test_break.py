@@ -167,7 +167,7 @@ def test_bad_calls(cre: Cre, tmp_path: Path, arguments: list[str], message: str)
 
 
 def test_no_such_table(cre: Cre, tmp_path: Path) -> None:
-    for name, message in (("nothing.csv", "nothing.csv"), ("dampe_2017", "suffix")):
+    for name, message in (("nothing.csv", "nothing.csv"), ("dampe_2017", "neither a flux table")):
         code, _, err = cre("break", name, "-o", tmp_path / "b")
         assert code == 1
         assert message in err

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from analysis.fluxtable import read_flux_table
 from analysis.templatefit.resultfile import FitFileError, fit_text, read_fit
-from cre.analysiscard import CardError, analysis_card, flux_settings
+from cre.analysiscard import RUN_SECTIONS, AnalysisCard, CardError, analysis_card, flux_settings
+from cre.card import Card
 from cre.main import main
 
 Cre = Callable[..., tuple[int, str, str]]
@@ -120,9 +121,11 @@ def test_systematics_of_a_card(cre: Cre, toy: Path, tmp_path: Path) -> None:
     assert code == 0, err
     assert "systematic error: hadronic_model" in err
     table = read_flux_table(tmp_path / "flux.ecsv")
-    wanted = {"acceptance_scale", "energy_scale", "hadronic_model", "shift_model", "edge"}
+    wanted = {"acceptance_scale", "energy_scale", "hadronic_model", "shift_model"}
     assert wanted <= set(table.systematics)
     assert "hadronic model" in text
+    assert "systematic error edge left out: the data are the same with edge off" in text
+    assert len(table.meta["systematics"]["fits"]["hadronic_model"]) == 2
     record = json.loads((tmp_path / "flux.provenance.json").read_text())
     assert any("other/histograms" in i["path"] for i in record["inputs"])
     code, _, err = cre("plot", toy, "--flux", tmp_path / "flux.ecsv", "-o", tmp_path / "figures")
@@ -152,6 +155,8 @@ def test_cut_rule_and_steps(cre: Cre, toy: Path, tmp_path: Path) -> None:
     ("sections", "sentence"),
     [
         ({"fit": {"shift_ordre": 1}}, "shift_ordre"),
+        ({"fitt": {}}, "unknown entries fitt"),
+        ({"systematics": {"acceptance": 20}}, "acceptance"),
         ({"fit": {"shift_order": 7}}, "orders of the shift and width are 0 to 3"),
         ({"flux": {"method": "guess"}}, "method"),
         ({"systematics": {"acceptance": -1}}, "acceptance"),
@@ -166,6 +171,36 @@ def test_wrong_sections_are_sentences(
     code, _, err = cre("flux", toy, "-o", tmp_path / "f", "--card", card(tmp_path, **sections))
     assert code == 1
     assert sentence in err
+
+
+def test_entries_of_the_run_are_known() -> None:
+    fields = {f.alias or name for name, f in Card.model_fields.items()}
+    own = {f.alias or name for name, f in AnalysisCard.model_fields.items()}
+    assert own < fields
+    assert fields - own == RUN_SECTIONS
+
+
+def test_a_shift_off_the_axis_is_told(cre: Cre, tmp_path: Path) -> None:
+    made = ("--livetime-s", 3e6, "--electron-events", 3000, "--proton-events", 3000)
+    assert cre("toy", "-o", tmp_path / "t", "--shift", 100, 0, *made)[0] == 0
+    few = ("--e-min-gev", 400, "--e-max-gev", 800)
+    code, text, err = cre("flux", tmp_path / "t/histograms.json.gz", "-o", tmp_path / "f", *few)
+    assert code in {0, 1, 3}, err
+    assert "Traceback" not in err
+    assert "WARNING" in text or "error" in err
+
+
+def test_small_mistakes_are_sentences(cre: Cre, toy: Path, tmp_path: Path) -> None:
+    for arguments, sentence in (
+        (("--e-min-gev", 500, "--e-max-gev", 100), "500 GeV is not below the highest"),
+        (("--electrons-in-control",), "by the method 'sideband' only"),
+    ):
+        code, _, err = cre("flux", toy, "-o", tmp_path / "f", *arguments)
+        assert code == 1
+        assert sentence in err
+    code, _, err = cre("break", "nosuch", "-o", tmp_path / "b")
+    assert code == 1
+    assert "neither a flux table nor a published set" in err
 
 
 def test_broken_files(cre: Cre, toy: Path, tmp_path: Path) -> None:

@@ -249,11 +249,12 @@ def own_table(failed: int = 3) -> FluxTable:
     extra["acceptance_m2sr"][:failed] = np.nan
     size = table.dnde.size
     made = flux(
-        extra["counts"], extra["bkg_fraction"], extra["bkg_fraction_err"], np.full(size, 0.5),
+        extra["counts"], extra["bkg_fraction"], np.zeros(size), np.full(size, 0.5),
         np.zeros(size), 2 * extra["acceptance_m2sr"], np.zeros(size), T,
         table.e_min, table.e_max, meta={"synthetic": True, "flux": {"background_mc_limited_bins": [9]}},
     )  # fmt: skip
-    scale = made.dnde * extra["acceptance_err"] / extra["acceptance_m2sr"]
+    background = extra["bkg_fraction_err"] / (1 - extra["bkg_fraction"])
+    scale = made.dnde * np.hypot(extra["acceptance_err"] / extra["acceptance_m2sr"], background)
     return made.with_systematic("acceptance_scale", scale, scale)
 
 

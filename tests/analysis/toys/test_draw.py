@@ -74,9 +74,11 @@ def test_shift_and_width_move_the_protons_only(model, target, truth):
     assert moved.shift == pytest.approx(s)
     assert (moved.electrons == truth.electrons).all()
     assert moved.protons.sum(axis=1) == pytest.approx(truth.protons.sum(axis=1))
-    mode = model.proton_parameters[:, 0]
+    inner = model.shapes["proton"].values[:, 1:-1]
+    centres = 0.5 * (model.omega_edges[1:] + model.omega_edges[:-1])
+    mean = np.average(np.tile(centres, (41, 1)), axis=1, weights=inner)[:, None]
     borders = np.array([-20.0, -8.0, 5.0])
-    back = mode[:, None] + (borders - s[:, None] - mode[:, None]) / 1.2
+    back = mean + (borders - s[:, None] - mean) / 1.2
     expected = model.parametrisation.cumulative("proton", model.energies, back)
     part = moved.template("proton")
     for i, border in enumerate(borders):
