@@ -9,9 +9,7 @@ import csv
 import hashlib
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.exceptions import FluxTableError
+from analysis.textfile import write_text
 
 __all__ = ["COLUMNS", "SCHEMA", "FluxTable", "plain", "read_flux_table", "write_flux_table"]
 
@@ -166,19 +165,7 @@ def write_flux_table(table: FluxTable, path: str | Path, *, overwrite: bool = Fa
     """
     path = Path(path)
     text = {"ecsv": _ecsv_text, "csv": _csv_text, "json": _json_text}[_format(path)](table)
-    if path.exists() and not overwrite:
-        msg = f"{path} exists; choose another name or ask for it to be overwritten"
-        raise FileExistsError(msg)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_text(path, text, overwrite=overwrite)
 
 
 def read_flux_table(path: str | Path) -> FluxTable:

@@ -17,9 +17,9 @@ from analysis.exports.tables import (
     marks,
     publishable,
     warning,
-    write_text,
 )
 from analysis.fluxtable import FluxTable
+from analysis.textfile import write_text
 
 __all__ = ["CSV_COLUMNS", "USINE_COLUMNS", "Dataset", "crdb_text", "write_crdb"]
 

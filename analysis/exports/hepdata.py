@@ -19,10 +19,10 @@ from analysis.exports.tables import (
     FluxExportError,
     marks,
     publishable,
-    refuse_existing,
     warning,
 )
 from analysis.fluxtable import FluxTable
+from analysis.textfile import refuse_existing
 
 __all__ = ["validate_archive", "write_hepdata"]
 

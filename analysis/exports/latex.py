@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.exports.rounding import place, rounded
-from analysis.exports.tables import publishable, warning, write_text
+from analysis.exports.tables import publishable, warning
 from analysis.fluxtable import FluxTable
+from analysis.textfile import write_text
 
 __all__ = ["latex_text", "write_latex"]
 

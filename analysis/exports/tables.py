@@ -1,8 +1,6 @@
 """What of a flux table is published: which bins, under which label, with which warnings."""
 
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +20,7 @@ __all__ = [
     "marks",
     "publishable",
     "read_tables",
-    "refuse_existing",
     "warning",
-    "write_text",
 ]
 
 UNPUBLISHED = "unpublished"
@@ -138,37 +134,3 @@ def read_tables(paths: Sequence[Path]) -> dict[str, FluxTable]:
             msg = f"{count} tables would both be called {label!r}; give files with different names"
             raise FluxExportError(msg)
     return dict(zip(labels, tables, strict=True))
-
-
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError if something is there and must stay."""
-    if path.exists() and not overwrite:
-        msg = f"{path} exists; choose another name or give --overwrite"
-        raise FileExistsError(msg)
-
-
-def write_text(path: Path, text: str, *, overwrite: bool) -> Path:
-    """Write a text file beside its place and rename it.
-
-    Args:
-        path: output file.
-        text: its content.
-        overwrite: replace an existing file.
-
-    Returns:
-        The path.
-
-    Raises:
-        FileExistsError: the file exists and overwrite is False.
-    """
-    refuse_existing(path, overwrite=overwrite)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

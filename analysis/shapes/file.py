@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from analysis.shapes.forms import Form, ShapeError
 from analysis.shapes.parametrisation import Parametrisation
 from analysis.shapes.smooth import Goodness, ParametrisationError, Smooth
+from analysis.textfile import write_text
 
 __all__ = [
     "SCHEMA",
@@ -135,18 +136,7 @@ def write_json(
     content: Mapping[str, Any], path: str | os.PathLike[str], *, overwrite: bool
 ) -> Path:
     """Write JSON under a temporary name, then rename; long lists on one line."""
-    target = Path(path)
-    if target.exists() and not overwrite:
-        msg = f"{target} exists: choose another name or allow overwriting (--overwrite)"
-        raise FileExistsError(msg)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        part.write_text(_text(content) + "\n", "utf-8")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-    return target
+    return write_text(Path(path), _text(content) + "\n", overwrite=overwrite)
 
 
 def rounded(values: Any, digits: int | None) -> Any:
