@@ -258,4 +258,6 @@ def _ranges(bins: BreakData | FluxTable | PublishedSpectrum, which: NDArray[np.b
             runs[-1][1] = float(bins.e_max[i])
         else:
             runs.append([float(bins.e_min[i]), float(bins.e_max[i])])
+    if runs and np.isnan(runs).all():
+        return "they have no bin edges"
     return ", ".join(f"{low:.1f}-{high:.1f} GeV" for low, high in runs)
