@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.exceptions import AnalysisError, HistogramMismatchError
-from analysis.templatefit.morphing import movable
+from analysis.templatefit.morphing import Movable, movable
 from analysis.templatefit.result import FitResult, check_axes
 from analysis.templates import Sums, Template
 
@@ -159,7 +159,12 @@ def proton_background(
 
 
 def fitted_background(
-    result: FitResult, data: Template, protons: Template, cut: ArrayLike
+    result: FitResult,
+    data: Template,
+    protons: Template,
+    cut: ArrayLike,
+    *,
+    prepared: tuple[Movable, Movable] | None = None,
 ) -> Background:
     r"""Protons above the cut from a template fit.
 
@@ -173,6 +178,7 @@ def fitted_background(
         data: data template, for the counts above the cut.
         protons: the proton template of the fit.
         cut: score cut on a bin edge, one or one per energy bin.
+        prepared: the proton template as it is and smooth, ready to be shifted, for many cuts in a row.
 
     Returns:
         Background per energy bin; ``success`` False where the fit has no result.
@@ -189,7 +195,9 @@ def fitted_background(
     cuts = np.broadcast_to(np.asarray(cut, np.float64), (n,))
     d_p = data.above(cuts)
     used = result.used
-    part, smooth = (movable(protons, smooth=x).rows(used) for x in (False, True))
+    if prepared is None:
+        prepared = movable(protons), movable(protons, smooth=True)
+    part, smooth = (one.rows(used) for one in prepared)
     edges = np.stack([cuts[used], np.full(k, np.inf)], axis=1)
     shift, width = (
         np.nan_to_num(x[0][used], nan=f) for x, f in ((result.shift, 0.0), (result.width, 1.0))

@@ -21,6 +21,7 @@ from analysis.background import fitted_background, proton_background
 from analysis.exceptions import AnalysisError, HistogramMismatchError
 from analysis.flux import flux
 from analysis.intervals import WeightedEfficiency, weighted_efficiency
+from analysis.templatefit.morphing import movable
 from analysis.templatefit.result import FitResult, check_axes
 from analysis.templates import Sums, Template
 
@@ -172,11 +173,14 @@ def scan_cuts(
     total = electrons.total()
     rows: dict[str, list[NDArray[Any]]] = {}
     parts: dict[str, list[FloatArray]] = {}
+    prepared = None
+    if result is not None:  # the work that does not depend on the cut
+        prepared = movable(protons), movable(protons, smooth=True)
     for cut in where:
         passed = electrons.above(cut)
         signal = weighted_efficiency(*passed, *total)
         if result is not None:
-            bkg = fitted_background(result, data, protons, cut)
+            bkg = fitted_background(result, data, protons, cut, prepared=prepared)
         elif control is not None:
             bkg = proton_background(data, protons, cut, control)
         table = flux(

@@ -3,6 +3,7 @@
 __all__ = [
     "AnalysisError",
     "CutNotOnEdgeError",
+    "FitNotConvergedError",
     "FluxTableError",
     "HistogramMismatchError",
     "IncompleteDataError",
@@ -20,6 +21,12 @@ class CutNotOnEdgeError(AnalysisError):
 
 class HistogramMismatchError(AnalysisError):
     """A histogram lacks an axis, a category or Σw², or its bins differ from its partner's."""
+
+
+class FitNotConvergedError(AnalysisError):
+    """A fit found no minimum."""
+
+    exit_code = 3
 
 
 class IncompleteDataError(AnalysisError):

@@ -26,10 +26,11 @@ from analysis.templatefit.result import check_axes
 from analysis.templates import Template, template
 from analysis.usable import entry, outside, usable
 
-__all__ = ["Measurement", "flux_from_histograms", "measure", "scan"]
+__all__ = ["File", "Hists", "Measurement", "flux_from_histograms", "measure", "scan"]
 
 FloatArray = NDArray[np.float64]
 Hists = Mapping[str, Hist[Any]]
+File = tuple[Hists, Mapping[str, Any]]
 
 #: Nodes of the curve in log10 E that chosen cuts follow: few where the choice itself follows the simulation.
 _NODES_BEST, _NODES_EFFICIENCY = 4, 9
@@ -121,7 +122,7 @@ def measure(
     meta: Mapping[str, Any],
     settings: FluxSettings,
     *,
-    simulation: tuple[Hists, Mapping[str, Any]] | None = None,
+    simulation: File | None = None,
     replaced: Mapping[str, Template] | None = None,
 ) -> Measurement:
     """Measure the flux of a histogram file: background, efficiency, acceptance, migration, errors.
@@ -165,10 +166,7 @@ def measure(
     data, electrons, protons = (
         template(score, kind, settings.region) for kind in ("data", "electron", "proton")
     )
-    made: tuple[Hists, Mapping[str, Any]] = (
-        hists,
-        meta,
-    )  # where acceptance and migration come from
+    made: File = (hists, meta)  # where acceptance and migration come from
     if simulation is not None:
         made, electrons, protons = _simulated(simulation, settings, meta, made, electrons, protons)
     electrons, protons = ((replaced or {}).get(t.kind, t) for t in (electrons, protons))
@@ -243,6 +241,7 @@ def measure(
         },
     )
     if found is not None:
+        table = _with_reasons(table, found, beyond)
         by_shift = np.nan_to_num(table.n_data * shift / (table.efficiency * _exposure(table)))
         by_shift = np.where(table.success, by_shift, np.nan)
         table = replace(table, background_fraction_err=background.fraction_error)
@@ -261,25 +260,34 @@ def _lost(found: FitResult | None, size: int) -> NDArray[np.bool_]:
     return lost
 
 
+def _with_reasons(table: FluxTable, found: FitResult, beyond: NDArray[np.bool_]) -> FluxTable:
+    """Bins that failed for want of a fit say what the fit says; those outside the energies keep theirs."""
+    told = []
+    for failed in table.meta["failed_bins"]:
+        why = None if beyond[failed["bin"]] else found.reasons[failed["bin"]]
+        told.append(failed | ({} if why is None else {"reason": why}))
+    return replace(table, meta={**table.meta, "failed_bins": told})
+
+
 def _simulated(
-    simulation: tuple[Hists, Mapping[str, Any]],
+    simulation: File,
     settings: FluxSettings,
     meta: Mapping[str, Any],
-    made: tuple[Hists, Mapping[str, Any]],
+    made: File,
     electrons: Template,
     protons: Template,
-) -> tuple[tuple[Hists, Mapping[str, Any]], Template, Template]:
+) -> tuple[File, Template, Template]:
     """Simulation of another file, where it has any."""
     hists, other = project(
         *simulation, edge=settings.edge, bgo=settings.bgo, score=settings.score_name
     )
-    for name in ("score", "models"):
-        ours, theirs = (
-            m.get(name, {}).get("name") if name == "score" else m.get(name) for m in (meta, other)
-        )
-        if ours != theirs:
-            what = "score" if name == "score" else "networks"
-            msg = f"the other simulation was filled with other {what} ({theirs!r}, not {ours!r})"
+    names = [(m.get("score") or {}).get("name") for m in (meta, other)]
+    for what, first, second in (
+        ("score", names[0], names[1]),
+        ("networks", meta.get("models"), other.get("models")),
+    ):
+        if first != second:
+            msg = f"the other simulation was filled with other {what} ({second!r}, not {first!r})"
             raise HistogramMismatchError(msg)
     found = []
     for ours in (electrons, protons):

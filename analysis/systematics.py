@@ -21,7 +21,7 @@ from analysis.cutstability import cut_systematic
 from analysis.exceptions import AnalysisError
 from analysis.fluxsettings import FluxSettings
 from analysis.fluxtable import FluxTable
-from analysis.measurement import Measurement, measure, scan
+from analysis.measurement import File, Hists, Measurement, measure, scan
 from analysis.selection import project
 from analysis.shapes.options import options_for
 from analysis.shapes.parametrisation import parametrise
@@ -30,8 +30,6 @@ from analysis.templates import template
 __all__ = ["Sources", "with_systematics"]
 
 FloatArray = NDArray[np.float64]
-Hists = Mapping[str, Hist[Any]]
-File = tuple[Hists, Mapping[str, Any]]
 Variation = tuple[str, Callable[[], list[FloatArray]]]
 
 _SLOPE_POINTS = 7  # flux points that give the local spectral index
@@ -244,7 +242,8 @@ def _shapes(
     own = nominal.background.parts.get("template", np.zeros(middle.shape))
     noise = np.abs(nominal.table.dnde) * np.nan_to_num(own)
     apart = _beyond(middle - nominal.table.dnde, noise)
-    return [np.hypot(apart, spread), -np.hypot(apart, spread)]
+    both = np.hypot(apart, spread)
+    return [both, -both]
 
 
 def _protons(

@@ -14,8 +14,6 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from analysis.fluxsettings import FluxSettings
-from analysis.templatefit import FitSettings
 from processors.exceptions import CreError, sentences
 from processors.omega import Strategy
 
@@ -31,8 +29,6 @@ __all__ = [
     "SystematicsSection",
     "analysis_card",
     "extremes",
-    "fit_settings",
-    "flux_settings",
 ]
 
 Steps = float | tuple[tuple[float, float], ...]
@@ -231,52 +227,3 @@ def analysis_card(path: Path | None, meta: Mapping[str, Any]) -> AnalysisCard:
     return card.model_copy(
         update={"systematics": card.systematics.model_copy(update={"files": files})}
     )
-
-
-def fit_settings(section: FitSection) -> FitSettings:
-    """Settings of the template fit."""
-    low, high = section.window
-    return FitSettings(
-        method=section.method,
-        shift_order=section.shift_order,
-        width_order=section.width_order,
-        electron_order=section.electron_order,
-        e0_gev=section.e0_gev,
-        window=(-math.inf if low is None else low, math.inf if high is None else high),
-        clamped=section.clamped,
-        min_effective=section.min_effective,
-    )
-
-
-def flux_settings(card: AnalysisCard, **options: Any) -> FluxSettings:
-    """Settings of a flux from the card, and options that go before it.
-
-    Args:
-        card: The sections.
-        **options: Entries of :class:`FluxSettings`; None leaves that of the card.
-
-    Returns:
-        The settings.
-    """
-    section = card.flux
-    chosen: dict[str, Any] = {
-        "method": section.method,
-        "migration": section.migration,
-        "fit": fit_settings(card.fit),
-        "efficiency_correction": section.efficiency_correction,
-        "efficiency_correction_error": section.efficiency_correction_error,
-        "index": section.index,
-        "ul_level": section.ul_level,
-    }
-    own_score = options.get("score_name") is None
-    if own_score and card.score is not None:
-        rule = card.score.cut
-        if isinstance(rule, CutRule):
-            chosen["cut_efficiency"] = "best" if rule.best else rule.efficiency
-        else:
-            chosen["cut"] = rule
-        chosen["control"] = card.score.control
-    chosen |= {key: value for key, value in options.items() if value is not None}
-    if options.get("cut") is not None:
-        chosen.pop("cut_efficiency", None)
-    return FluxSettings(**chosen)

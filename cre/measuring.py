@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from analysis.exceptions import AnalysisError
+from analysis.exceptions import FitNotConvergedError
+from analysis.fluxsettings import FluxSettings
 from analysis.histfile import load
 from analysis.systematics import Sources
-from analysis.templatefit import FitResult
-from cre.analysiscard import SystematicsSection
+from analysis.templatefit import FitResult, FitSettings
+from cre.analysiscard import AnalysisCard, CutRule, FitSection, SystematicsSection
 from cre.provenance import Record
 
 __all__ = [
-    "FitNotConvergedError",
     "check_converged",
     "selection_options",
     "shift_lowered",
@@ -26,12 +27,6 @@ __all__ = [
 _POOR = 1e-3  # p-value of the deviance below which a fit is called poor
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class FitNotConvergedError(AnalysisError):
-    """A template fit found no minimum, in one energy bin or in all."""
-
-    exit_code = 3
 
 
 _SELECTION = (
@@ -64,6 +59,55 @@ def selection_options(command: F) -> F:
     for option in reversed(_SELECTION):
         command = option(command)
     return command
+
+
+def fit_settings(section: FitSection) -> FitSettings:
+    """Settings of the template fit."""
+    low, high = section.window
+    return FitSettings(
+        method=section.method,
+        shift_order=section.shift_order,
+        width_order=section.width_order,
+        electron_order=section.electron_order,
+        e0_gev=section.e0_gev,
+        window=(-math.inf if low is None else low, math.inf if high is None else high),
+        clamped=section.clamped,
+        min_effective=section.min_effective,
+    )
+
+
+def flux_settings(card: AnalysisCard, **options: Any) -> FluxSettings:
+    """Settings of a flux from the card, and options that go before it.
+
+    Args:
+        card: The sections.
+        **options: Entries of :class:`FluxSettings`; None leaves that of the card.
+
+    Returns:
+        The settings.
+    """
+    section = card.flux
+    chosen: dict[str, Any] = {
+        "method": section.method,
+        "migration": section.migration,
+        "fit": fit_settings(card.fit),
+        "efficiency_correction": section.efficiency_correction,
+        "efficiency_correction_error": section.efficiency_correction_error,
+        "index": section.index,
+        "ul_level": section.ul_level,
+    }
+    own_score = options.get("score_name") is None
+    if own_score and card.score is not None:
+        rule = card.score.cut
+        if isinstance(rule, CutRule):
+            chosen["cut_efficiency"] = "best" if rule.best else rule.efficiency
+        else:
+            chosen["cut"] = rule
+        chosen["control"] = card.score.control
+    chosen |= {key: value for key, value in options.items() if value is not None}
+    if options.get("cut") is not None:
+        chosen.pop("cut_efficiency", None)
+    return FluxSettings(**chosen)
 
 
 def sources(section: SystematicsSection, entry: Record) -> Sources:

@@ -14,6 +14,9 @@ N_P = 20.0 * N_E
 ENERGY = 100.0 * 10.0 ** (0.3 * np.arange(N_E.size + 1))
 LOG_E = np.log10(np.sqrt(ENERGY[1:] * ENERGY[:-1]) / 1000.0)
 
+METHODS = ("simultaneous", "smooth", "per_bin")
+S0, S1 = 0.5, 0.3  # shift of the protons in the data
+
 
 def proton_cdf(x):
     return 0.9 * stats.exponnorm.cdf(x, 1.5, loc=-9.0, scale=1.0) + 0.1 * stats.norm.cdf(
@@ -80,3 +83,9 @@ def slope(function, at, k, step):
     up[k] += step
     down[k] -= step
     return (function(up) - function(down)) / (2.0 * step)
+
+
+def off(pair, true):
+    """Distance of a value with error to the truth, in errors."""
+    value, error = pair
+    return np.abs((value - true) / error)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.exceptions import HistogramMismatchError
+from analysis.exceptions import FitNotConvergedError, HistogramMismatchError
 from analysis.shapes.fit import Counts, effective_counts, fit_shapes, merged_chi2
 from analysis.shapes.forms import Form, cdf
 from analysis.shapes.options import Knots, Options
@@ -24,7 +24,6 @@ from analysis.shapes.smooth import Goodness, ParametrisationError, Smooth, log_t
 from analysis.templates import Template
 
 __all__ = [
-    "NotConvergedError",
     "Options",
     "Parametrisation",
     "bin_fits",
@@ -32,12 +31,6 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
-
-
-class NotConvergedError(ParametrisationError):
-    """The joint fit found no minimum."""
-
-    exit_code = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +147,7 @@ def parametrise(
     Raises:
         HistogramMismatchError: the two templates have different regions or energy bins.
         ParametrisationError: fewer than two bins have enough events.
-        NotConvergedError: a joint fit found no minimum.
+        FitNotConvergedError: a joint fit found no minimum.
     """
     if electrons.region != protons.region or not np.array_equal(
         electrons.energy_edges, protons.energy_edges
@@ -232,7 +225,7 @@ def _fit(template: Template, options: Options) -> Smooth:
             f"{template.kind} template, {template.region}: the joint fit of {rows.size} bins and "
             f"{begin.size} coefficients found no minimum; take fewer knots or another form"
         )
-        raise NotConvergedError(msg)
+        raise FitNotConvergedError(msg)
     chi2, ndf = np.full(used.size, np.nan), np.zeros(used.size)
     for i, n, m in zip(rows, chosen.n, fit.expected, strict=True):
         chi2[i], bins, _ = merged_chi2(n, m)

@@ -26,7 +26,6 @@ from analysis.spectrum.search import bounds, first_minimum, null_model
 
 __all__ = [
     "BreakFit",
-    "FitNotConvergedError",
     "contour",
     "fit",
     "profile",
@@ -35,12 +34,6 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 _AT_LIMIT = 1e-6
-
-
-class FitNotConvergedError(AnalysisError):
-    """A fit has no valid minimum; the products are written and flagged."""
-
-    exit_code = 3
 
 
 @dataclass(frozen=True, eq=False)

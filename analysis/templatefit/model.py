@@ -242,7 +242,7 @@ class FitModel:
             moved[a * n + i, i] += np.where(free[a * n + i], 1.0, 0.0)[:, None]
             flat = moved.reshape(len(parameters), n * m)
             full += (flat * part.ravel()) @ flat.T
-        outside = self._outside(parameters)
+        outside = self._outside(parameters, variances)
         for a in range(2):
             at = a * n + i[free[a * n + i]]
             full[at, at] += outside[a][free[a * n + i]]
@@ -272,7 +272,6 @@ class FitModel:
         The weight is twice the inverse variance of the counts; in a score bin that the templates leave
         empty it is that of the smooth ones.
         """
-        electrons, var_e, protons, var_p = self.expected(parameters)
         e, p = self._moved(parameters, smooth=False)
         smooth_e, smooth_p = self._moved(parameters, smooth=True)
         k_e, k_p = self._scales(parameters)
@@ -283,26 +282,21 @@ class FitModel:
             k_p * smooth_p.by_width[0],
             k_e * smooth_e.by_shift[0],
         ]
-        mean = electrons + protons
+        mean = k_e * e.values + k_p * p.values
+        variances = [k_e**2 * e.variances, k_p**2 * p.variances]
         smooth = k_e * smooth_e.values + k_p * smooth_p.values
         smooth += k_e**2 * smooth_e.variances + k_p**2 * smooth_p.variances
-        total = np.maximum(np.maximum(mean + var_e + var_p, smooth), _SMALL)
+        total = np.maximum(np.maximum(mean + variances[0] + variances[1], smooth), _SMALL)
         inside = self.edges[:, 1:] > self.edges[:, :-1]
-        return means, mean, [var_e, var_p], np.where(inside, 2.0 / total, 0.0)
+        return means, mean, variances, np.where(inside, 2.0 / total, 0.0)
 
-    def _outside(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _outside(self, parameters: FloatArray, variances: list[FloatArray]) -> list[FloatArray]:
         """Variance of the yields from the simulation outside the window."""
-        _, var_e, _, var_p = self.expected(parameters)
-        out = []
-        for part, scale, inside in zip(
-            (self.electrons[0], self.protons[0]),
-            self._scales(parameters),
-            (var_e, var_p),
-            strict=True,
-        ):
-            everything = scale[:, 0] ** 2 * part.total_variance
-            out.append(np.maximum(everything - inside.sum(axis=1), 0.0))
-        return out[0], out[1]
+        parts = (self.electrons[0], self.protons[0])
+        return [
+            np.maximum(scale[:, 0] ** 2 * part.total_variance - inside.sum(axis=1), 0.0)
+            for part, scale, inside in zip(parts, self._scales(parameters), variances, strict=True)
+        ]
 
     def _spread(self) -> FloatArray:
         """From the parameters of one bin (yields, shift, width, electron shift) to the shared ones."""

@@ -77,7 +77,8 @@ class Problem:
         """One energy bin alone, with a shift and width of its own where they are fitted."""
         at = np.array([i])
         m = self.model
-        one = [d[at][:, :1] * 0.0 + 1.0 for d in (m.shift, m.width, m.electron_shift)]
+        designs = (m.shift, m.width, m.electron_shift)
+        one = [np.ones((1, min(d.shape[1], 1))) for d in designs]
         electrons, protons = (
             (part[0].rows(at), part[1].rows(at)) for part in (m.electrons, m.protons)
         )

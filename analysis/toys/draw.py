@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from analysis.fluxtable import plain
 from analysis.shapes.forms import cdf
 from analysis.templates import Template
 from analysis.toys.model import ToyModel, ToyModelError, read_toy_model
@@ -159,8 +160,7 @@ def truth_table(truth: Expectation, cut: float) -> dict[str, Any]:
         "acceptance": model.acceptance,
         "proton_shift": truth.shift,
     }
-    lists = {k: [x if np.isfinite(x) else None for x in v.tolist()] for k, v in columns.items()}
-    return {"cut": float(cut), **lists}
+    return {"cut": float(cut), **plain(columns)}
 
 
 def draw_data(truth: Expectation, rng: np.random.Generator) -> Template:

@@ -9,11 +9,11 @@ from typing import Literal
 import click
 
 import analysis.published
+from analysis.exceptions import FitNotConvergedError
 from analysis.fluxtable import read_flux_table
 from analysis.published import load, names
 from analysis.spectrum.cost import METHODS, FitOptions, Method
 from analysis.spectrum.data import from_flux_table, from_published
-from analysis.spectrum.fit import FitNotConvergedError
 from analysis.spectrum.models import MODELS
 from cre.analysiscard import BreakSection, analysis_card
 from cre.breakreport import content, draw, study, text

@@ -8,10 +8,12 @@ import click
 import numpy as np
 
 from analysis.closure import Closure, closure
+from analysis.exceptions import FitNotConvergedError
+from analysis.fluxtable import plain
 from analysis.plots.closure import plot_flux_bias, plot_pulls
 from analysis.toys.model import read_toy_model
-from cre.analysiscard import analysis_card, fit_settings
-from cre.measuring import FitNotConvergedError
+from cre.analysiscard import analysis_card
+from cre.measuring import fit_settings
 from cre.provenance import record, write_json
 
 _NAMES = {
@@ -69,7 +71,7 @@ def command(
             electron_events=electron_events,
             proton_events=proton_events,
         )
-        write_json(path, {"schema": "cre-closure/1", "synthetic": True, **_plain(found)})
+        write_json(path, {"schema": "cre-closure/1", "synthetic": True, **_numbers(found)})
         if not np.isfinite(found.pulls["flux"]).any():
             msg = f"none of the {toys} toys has a fit; is the shift of {shift} on the score axis?"
             raise FitNotConvergedError(msg)
@@ -106,27 +108,26 @@ def command(
     click.echo(f"wrote {path}")
 
 
-def _plain(found: Closure) -> dict[str, object]:
+def _numbers(found: Closure) -> dict[str, object]:
     """Mean, width and coverage per quantity and energy bin; NaN is null."""
-
-    def cells(values: np.ndarray) -> list[float | None]:
-        return [float(v) if np.isfinite(v) else None for v in values]
-
-    return {
-        "toys": found.number,
-        "e_min": cells(found.e_min),
-        "e_max": cells(found.e_max),
-        "expected": cells(found.expected),
-        "failed": found.failed.tolist(),
-        "pulls": {
-            name: {
-                "mean": cells(found.mean(name)),
-                "width": cells(found.width(name)),
-                "coverage": cells(found.coverage(name)),
-            }
-            for name in (*found.pulls, "coefficients")
-        },
-    }
+    numbers: dict[str, object] = plain(
+        {
+            "toys": found.number,
+            "e_min": found.e_min,
+            "e_max": found.e_max,
+            "expected": found.expected,
+            "failed": found.failed,
+            "pulls": {
+                name: {
+                    "mean": found.mean(name),
+                    "width": found.width(name),
+                    "coverage": found.coverage(name),
+                }
+                for name in (*found.pulls, "coefficients")
+            },
+        }
+    )
+    return numbers
 
 
 def summary(found: Closure) -> str:

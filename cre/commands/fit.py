@@ -14,9 +14,9 @@ from analysis.measurement import measure
 from analysis.selection import Edge
 from analysis.templatefit import FitResult
 from analysis.templatefit.resultfile import fit_text
-from cre.analysiscard import analysis_card, flux_settings
+from cre.analysiscard import analysis_card
 from cre.fitfigures import draw_fit
-from cre.measuring import check_converged, poor_fit, selection_options, shift_lowered
+from cre.measuring import check_converged, flux_settings, poor_fit, selection_options, shift_lowered
 from cre.provenance import record, sha256, write_text
 
 

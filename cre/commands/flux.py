@@ -15,9 +15,10 @@ from analysis.measurement import measure
 from analysis.plots.systematics import systematics_table
 from analysis.selection import Edge
 from analysis.systematics import with_systematics
-from cre.analysiscard import analysis_card, flux_settings
+from cre.analysiscard import analysis_card
 from cre.measuring import (
     check_converged,
+    flux_settings,
     poor_fit,
     selection_options,
     shift_lowered,

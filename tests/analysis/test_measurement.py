@@ -237,3 +237,19 @@ def test_sideband_and_fit_agree_without_a_shift():
     side = flux_from_histograms(hists, meta, method="sideband")
     few = fit.n_data > 20
     assert fit.dnde[few] == pytest.approx(side.dnde[few], rel=0.01)
+
+
+def test_failed_bins_say_what_the_fit_says():
+    _, hists, meta = toy()
+    cut_off = {**hists, "score": hists["score"].copy()}
+    axes = cut_off["score"].axes
+    kind = axes["kind"].index("proton")
+    energy = [a.name for a in axes].index("energy")
+    view = np.moveaxis(cut_off["score"].view(flow=True)[kind], energy - 1, 0)
+    for part in ("value", "variance"):
+        view[part][1 + 12] = 0.0  # underflow first
+    found = measure(cut_off, meta, settings(e_min_gev=95.0))
+    reasons = {f["bin"]: f["reason"] for f in found.table.meta["failed_bins"]}
+    assert reasons[12] == "no proton simulation in the window"
+    assert "outside the energy range" in reasons[3]
+    assert found.table.success[[11, 13]].all()

@@ -11,9 +11,10 @@ from click.testing import CliRunner
 
 from analysis.fluxtable import read_flux_table
 from analysis.templatefit.resultfile import FitFileError, fit_text, read_fit
-from cre.analysiscard import RUN_SECTIONS, AnalysisCard, CardError, analysis_card, flux_settings
+from cre.analysiscard import RUN_SECTIONS, AnalysisCard, CardError, analysis_card
 from cre.card import Card
 from cre.main import main
+from cre.measuring import flux_settings
 
 Cre = Callable[..., tuple[int, str, str]]
 

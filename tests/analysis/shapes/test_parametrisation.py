@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from iminuit import Minuit
 from scipy.interpolate import CubicSpline
 
-from analysis.exceptions import HistogramMismatchError
+from analysis.exceptions import FitNotConvergedError, HistogramMismatchError
 from analysis.plots.shapes import plot_parameters, plot_shapes
 from analysis.plots.style import PlotError
 from analysis.shapes import fit as shapefit
@@ -15,7 +15,7 @@ from analysis.shapes.file import from_dict, read_parametrisation, to_dict, write
 from analysis.shapes.fit import effective_counts, fit_shapes, merged_chi2
 from analysis.shapes.forms import Form, cdf
 from analysis.shapes.options import OPTIONS, Options, options_for, options_from
-from analysis.shapes.parametrisation import NotConvergedError, bin_fits, parametrise
+from analysis.shapes.parametrisation import bin_fits, parametrise
 from analysis.shapes.smooth import ParametrisationError, log_tev, spline_matrix
 from analysis.templates import Template
 
@@ -178,7 +178,7 @@ def test_too_little_simulation_is_refused():
 
 def test_search_without_minimum(monkeypatch, fitted):
     monkeypatch.setattr(shapefit, "_MAX_ITERATIONS", 1)
-    with pytest.raises(NotConvergedError, match="found no minimum") as caught:
+    with pytest.raises(FitNotConvergedError, match="found no minimum") as caught:
         parametrise(*fitted[0], PLAIN, score="omega")
     assert caught.value.exit_code == 3
 

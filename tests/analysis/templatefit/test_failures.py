@@ -7,30 +7,15 @@ import pytest
 from iminuit import Minuit
 from templatetoys import (
     CUT,
-    data,
+    METHODS,
     make,
+    off,
     simulation,
-    truth,
 )
 
 from analysis.background import fitted_background
 from analysis.exceptions import AnalysisError, CutNotOnEdgeError, HistogramMismatchError
 from analysis.templatefit import FitSettings, fit_templates, search
-
-METHODS = ("simultaneous", "smooth", "per_bin")
-S0, S1 = 0.5, 0.3
-
-
-@pytest.fixture(scope="module")
-def exact():
-    """Templates without fluctuations, as of 200 000 events."""
-    return simulation()
-
-
-@pytest.fixture(scope="module")
-def shifted():
-    """Expected data whose protons are shifted."""
-    return data(*truth(s0=S0, s1=S1))
 
 
 def without(template, i, *, rest=0.0):
@@ -38,12 +23,6 @@ def without(template, i, *, rest=0.0):
     values, variances = template.values.copy(), template.variances.copy()
     values[i] = variances[i] = rest
     return replace(template, values=values, variances=variances)
-
-
-def off(pair, true):
-    """Distance to the truth in errors."""
-    value, error = pair
-    return np.abs((value - true) / error)
 
 
 def test_energy_bins_without_something_fail_alone(exact, shifted):

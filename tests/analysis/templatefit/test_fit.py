@@ -5,11 +5,15 @@ import pytest
 from templatetoys import (
     CUT,
     LOG_E,
+    METHODS,
     N_E,
     N_P,
+    S0,
+    S1,
     contents,
     data,
     make,
+    off,
     proton_cdf,
     simulation,
     truth,
@@ -19,27 +23,6 @@ from analysis.background import fitted_background
 from analysis.exceptions import HistogramMismatchError
 from analysis.templatefit import FitSettings, fit_templates
 from analysis.templates import Template
-
-METHODS = ("simultaneous", "smooth", "per_bin")
-S0, S1 = 0.5, 0.3
-
-
-@pytest.fixture(scope="module")
-def exact():
-    """Templates without fluctuations, as of 200 000 events."""
-    return simulation()
-
-
-@pytest.fixture(scope="module")
-def shifted():
-    """Expected data whose protons are shifted."""
-    return data(*truth(s0=S0, s1=S1))
-
-
-def off(pair, true):
-    """Distance to the truth in errors."""
-    value, error = pair
-    return np.abs((value - true) / error)
 
 
 @pytest.mark.parametrize("method", METHODS)
