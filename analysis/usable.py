@@ -53,8 +53,11 @@ def usable(
             "'cre status' names what is missing; finish the run"
         )
         raise IncompleteDataError(msg)
-    if meta.get("fiducial_only") and region != "fiducial":
-        msg = f"files of this run hold fiducial events only; a {region} flux needs unskimmed files"
+    skims = meta.get(
+        "only_regions", ["fiducial"] if meta.get("fiducial_only") else []
+    )  # earlier key
+    if other := [r for r in skims if r != region]:
+        msg = f"files of this run hold {' and '.join(other)} events only; a {region} flux needs other files"
         raise IncompleteDataError(msg)
     chosen, meta = project(hists, meta, edge=edge, bgo=bgo, score=score)
     livetime = entry(meta, "livetime_s")

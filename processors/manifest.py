@@ -41,7 +41,7 @@ class FileEntry(_Strict):
 
     ``weights`` says whether the weight branch holds importance-sampling weights, which multiply the weights
     of the target flux, or is not to be used. ``complete_above_gev`` is the corrected energy from which a skimmed file misses no event;
-    ``fiducial_only`` a skim that lacks what a top-fiducial analysis needs.
+    ``only_region`` is the region of a skim that lacks what an analysis of the other one needs.
     """
 
     path: str
@@ -61,7 +61,7 @@ class FileEntry(_Strict):
     generated: Generated | None = None
     weights: Literal["sampling", "none"] = "none"
     complete_above_gev: float = 0.0
-    fiducial_only: bool = False
+    only_region: Literal["fiducial", "topfiducial"] | None = None
     injected: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
 
@@ -235,7 +235,7 @@ def describe_file(
         complete_above_gev=stored.get("skim", {}).get(
             "complete_above_ecorr_gev", complete_above_gev
         ),
-        fiducial_only=stored.get("skim", {}).get("fiducial_only", False),
+        only_region=stored.get("skim", {}).get("only_region"),
         injected=stored.get("injected") or {},
         metadata={k: stored[k] for k in ("generator", "seed", "spectrum") if k in stored},
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,14 +32,18 @@ __all__ = [
     "TOTAL_ETENDUE_M2SR",
     "TRIGGER_BOX",
     "Box",
+    "FullRegion",
     "Rays",
     "isotropic_rays",
     "log_uniform_energies",
+    "simulated_rays",
     "spectrum_energies",
     "thin_outside",
 ]
 
 FloatArray = npt.NDArray[np.float64]
+#: Rays that are simulated in full when the others are thinned.
+FullRegion = Literal["fiducial", "topfiducial", "both"]
 
 #: Centre of the generation sphere: the middle of the BGO sensitive volume.
 SPHERE_CENTRE_MM = np.array([0.0, 0.0, (BGO_TOP_MM + BGO_BOTTOM_MM) / 2])
@@ -132,28 +137,41 @@ def isotropic_rays(rng: np.random.Generator, thrown: int, box: Box = BGO_BOX) ->
     return Rays(position_mm=position, direction=direction, thrown=thrown)
 
 
-def thin_outside(rng: np.random.Generator, rays: Rays, share: float) -> tuple[Rays, FloatArray]:
-    """Keep all rays through the fiducial volume and a share of the others, these with a weight.
+def thin_outside(
+    rng: np.random.Generator, rays: Rays, share: float, region: FullRegion = "fiducial"
+) -> tuple[Rays, FloatArray]:
+    """Keep all rays of a region and a share of the others, these with a weight.
 
     Russian roulette on geometry: sums of weights are unbiased, and most of the simulation's time goes
-    to the events that an analysis selects. The square is 20 mm wider than the fiducial one: of 65 000
+    to the events that an analysis selects. The region is 20 mm wider than that of the analysis: of 65 000
     selected fiducial electrons and 8 000 protons, two protons came from outside it.
 
     Args:
         rng: Random generator.
         rays: The rays.
         share: Probability to keep a ray outside, 0 to 1.
+        region: What is kept in full: rays through the fiducial square at the top and the bottom of the BGO
+            (``fiducial``), at the top alone (``topfiducial``), at the top whatever the bottom (``both``).
 
     Returns:
         The rays kept (``thrown`` unchanged) and their weights, 1 or 1 / share, shape (n,).
     """
-    width = FIDUCIAL_HALF_WIDTH_MM + _MARGIN_MM
-    inside = np.ones(len(rays.direction), bool)
-    for z_mm in (BGO_TOP_MM, BGO_BOTTOM_MM):
-        inside &= (np.abs(rays.at_depth(z_mm)[:, :2]) < width).all(axis=1)
+    top, bottom = (np.abs(rays.at_depth(z)[:, :2]).max(axis=1) for z in (BGO_TOP_MM, BGO_BOTTOM_MM))
+    inside = top < FIDUCIAL_HALF_WIDTH_MM + _MARGIN_MM
+    if region == "fiducial":
+        inside &= bottom < FIDUCIAL_HALF_WIDTH_MM + _MARGIN_MM
+    elif region == "topfiducial":
+        inside &= bottom > FIDUCIAL_HALF_WIDTH_MM - _MARGIN_MM
     kept = inside | (rng.random(len(inside)) < share)
     weight = np.where(inside, 1.0, 1.0 / share if share else 0.0)[kept]
     return Rays(rays.position_mm[kept], rays.direction[kept], rays.thrown), weight
+
+
+def simulated_rays(
+    rng: np.random.Generator, thrown: int, share: float, region: FullRegion
+) -> tuple[Rays, FloatArray]:
+    """Thrown rays through the trigger layers, thinned; arguments and results of :func:`thin_outside`."""
+    return thin_outside(rng, isotropic_rays(rng, thrown, TRIGGER_BOX), share, region)
 
 
 def log_uniform_energies(

@@ -31,11 +31,10 @@ from simulation import difference, orbit
 from simulation.events import Detector, Primaries, detect
 from simulation.primaries import (
     TOTAL_ETENDUE_M2SR,
-    TRIGGER_BOX,
-    isotropic_rays,
+    FullRegion,
     log_uniform_energies,
+    simulated_rays,
     spectrum_energies,
-    thin_outside,
 )
 from simulation.reconstruction import CORRECTION_LIMIT
 from simulation.writer import concatenate, write_ntuple
@@ -56,6 +55,7 @@ _PROTON_REACH = 10.0
 #: In data protons start at this many times the skim: none deposits all its energy in the bars, and the
 #: margin of 10 % that analyses keep above the skim makes up for the rest.
 _PROTON_START = 1.1
+_REGION_OF_SKIM = {"fiducial": "fiducial", "topfiducial": "topfiducial", "both": None}
 _STREAM = {"data": 1, "electron": 2, "proton": 3}
 
 
@@ -66,8 +66,7 @@ class Sample:
     Attributes:
         kind: ``electron`` or ``proton`` Monte Carlo, or ``data`` with both.
         seed: Seed of the sample.
-        n_events: Monte Carlo: number of primaries thrown at the sphere of radius 1.38 m. About 4.5 %
-            of them cross the first four layers and are simulated; all count as generated.
+        n_events: Monte Carlo: primaries thrown at the sphere; about 4.5 % cross the first four layers.
         livetime_s: Data: livetime, rounded to whole seconds of the last run.
         e_min_gev: Lowest true energy.
         e_max_gev: Highest true energy; in data that of electrons, protons reach ten times more.
@@ -78,8 +77,9 @@ class Sample:
         hadronic_model: Set of hadronic constants, ``a`` or ``b``.
         tail_sampling: Proton Monte Carlo: keep all electron-like protons and a part of the others, with
             weights in ``tt_evtPoid``.
-        outside_share: Share of the rays outside the fiducial volume that is simulated, in Monte Carlo with
-            weight 1 / share in ``tt_evtPoid``; 0 is a skim for fiducial analyses, data allow 0 or 1.
+        outside_share: Share of the rays outside ``full_region`` that is simulated, in Monte Carlo with
+            weight 1 / share in ``tt_evtPoid``; 0 is a skim for that region, data allow 0 or 1.
+        full_region: ``fiducial``, ``topfiducial``, or ``both``.
         data_mc_difference: Data: apply the differences of ``simulation.difference``.
         electron_spectrum: Data: injected electron + positron spectrum.
         proton_spectrum: Data: injected proton spectrum.
@@ -101,6 +101,7 @@ class Sample:
     hadronic_model: Literal["a", "b"] = "a"
     tail_sampling: bool = False
     outside_share: float = 1.0
+    full_region: FullRegion = "fiducial"
     data_mc_difference: bool = False
     electron_spectrum: Spectrum = ELECTRON_2017
     proton_spectrum: Spectrum = PROTON_2026
@@ -119,6 +120,7 @@ class Sample:
             ("kind", Kind),
             ("reconstruction", Literal["new", "old"]),
             ("hadronic_model", Literal["a", "b"]),
+            ("full_region", FullRegion),
         ):
             if getattr(self, field) not in get_args(kind):
                 msg = f"{field} must be one of {get_args(kind)}, got {getattr(self, field)!r}"
@@ -251,11 +253,10 @@ def simulate_block(sample: Sample, block: Block) -> Columns:
         difference=sample.data_mc_difference,
         truth=sample.kind != "data",
     )
+    kept = sample.outside_share, sample.full_region
     if sample.kind != "data":
-        rays, weight = thin_outside(
-            rng, isotropic_rays(rng, block.thrown, TRIGGER_BOX), sample.outside_share
-        )
-        n = len(rays.direction)
+        rays, weight = simulated_rays(rng, block.thrown, *kept)
+        n = len(weight)
         energy = log_uniform_energies(rng, n, sample.e_min_gev, sample.e_max_gev)
         particles = Primaries(
             sample.kind, rays, energy, 0, np.zeros(n, np.int32), np.ones(n, bool), weight
@@ -270,9 +271,7 @@ def simulate_block(sample: Sample, block: Block) -> Columns:
     for species, spectrum in spectra:
         limits = sample.energies_of(species)
         mean = float(spectrum.integral(*limits)) * TOTAL_ETENDUE_M2SR * seconds
-        rays, weight = thin_outside(
-            rng, isotropic_rays(rng, int(rng.poisson(mean)), TRIGGER_BOX), sample.outside_share
-        )
+        rays, weight = simulated_rays(rng, int(rng.poisson(mean)), *kept)
         n = len(rays.direction)
         second = rng.integers(block.start_s, block.stop_s, n, dtype=np.int32)
         particles = Primaries(
@@ -374,7 +373,9 @@ def _metadata(sample: Sample, blocks: list[Block], runs: list[orbit.Run]) -> dic
             "min_raw_gev": sample.min_deposit_gev,
             "complete_above_ecorr_gev": CORRECTION_LIMIT * sample.min_deposit_gev,
             "triggered_only": sample.triggered_only,
-            "fiducial_only": sample.outside_share == 0,
+            "only_region": _REGION_OF_SKIM[sample.full_region]
+            if sample.outside_share == 0
+            else None,
         },
     }
     if sample.kind == "data":
@@ -402,6 +403,7 @@ def _metadata(sample: Sample, blocks: list[Block], runs: list[orbit.Run]) -> dic
         "spectrum": {"type": "power_law", "norm": 1.0, "index": 1.0, "e0_gev": 1.0},
         "tail_sampling": sample.tail_sampling,
         "outside_share": sample.outside_share,
+        "full_region": sample.full_region,
         "data_mc_difference": False,
     }
 

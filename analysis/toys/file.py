@@ -194,7 +194,7 @@ def _meta(
         "complete": True,
         "toy": toy,
         "injected": {k: dict(v) for k, v in injected.items() if v},
-        "fiducial_only": model.region == "fiducial",
+        "only_regions": [model.region],
         "complete_above_gev": 0.0,
         "bgo_reconstruction": model.bgo,
     }

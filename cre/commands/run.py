@@ -222,7 +222,7 @@ def run_meta(
         "complete": _problem(card, result) is None,
         "toy": False,
         "injected": injected,
-        "fiducial_only": any(f.fiducial_only for f in files),
+        "only_regions": sorted({f.only_region for f in files if f.only_region}),
         "complete_above_gev": max((f.complete_above_gev for f in files), default=0.0),
         "bgo_reconstruction": config.bgo[0] if len(config.bgo) == 1 else list(config.bgo),
     }

@@ -32,8 +32,13 @@ def _spectrum(text: str | None, default: Spectrum) -> Spectrum:
 @click.option("--reconstruction", type=click.Choice(["new", "old"]), default="new")
 @click.option("--hadronic-model", type=click.Choice(["a", "b"]), default="a")
 @click.option("--tail-sampling", is_flag=True, help="Protons: importance-sample the e-like tail.")
+@click.option("--outside-share", type=float, default=1.0, help="Share of other rays (data: 0, 1).")
 @click.option(
-    "--outside-share", type=float, default=1.0, help="Share of non-fiducial rays (data: 0, 1)."
+    "--full-region",
+    type=click.Choice(["fiducial", "topfiducial", "both"]),
+    default="fiducial",
+    show_default=True,
+    help="Rays that --outside-share does not thin.",
 )
 @click.option("--data-mc-difference", is_flag=True, help="Data: offsets of RMS, F_last, protons.")
 @click.option("--electron-spectrum", help="Data: JSON text or file; default DAMPE 2017.")
@@ -56,6 +61,7 @@ def command(
     hadronic_model: str,
     tail_sampling: bool,
     outside_share: float,
+    full_region: str,
     data_mc_difference: bool,
     electron_spectrum: str | None,
     proton_spectrum: str | None,
@@ -79,6 +85,7 @@ def command(
             hadronic_model=hadronic_model,  # type: ignore[arg-type]
             tail_sampling=tail_sampling,
             outside_share=outside_share,
+            full_region=full_region,  # type: ignore[arg-type]
             data_mc_difference=data_mc_difference,
             electron_spectrum=_spectrum(electron_spectrum, ELECTRON_2017),
             proton_spectrum=_spectrum(proton_spectrum, PROTON_2026),

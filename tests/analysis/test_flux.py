@@ -419,7 +419,7 @@ def test_a_gap_between_electron_samples_fails_its_bins():
 
 def test_fiducial_skims_give_no_other_flux():
     sample = build()
-    meta = sample.meta | {"fiducial_only": True}
+    meta = sample.meta | {"only_regions": ["fiducial"]}
     assert flux_from_histograms(sample.hists, meta).success.any()
     with pytest.raises(IncompleteDataError, match="fiducial events only"):
         flux_from_histograms(sample.hists, meta, region="topfiducial")

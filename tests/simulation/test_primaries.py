@@ -138,3 +138,23 @@ def test_thinning_outside_the_fiducial_volume_is_unbiased():
     whole, ones = thin_outside(rng, rays, 1.0)
     assert len(whole.direction) == len(rays.direction)
     assert (ones == 1.0).all()
+
+
+@pytest.mark.parametrize("region", ["topfiducial", "both"])
+def test_thinning_can_keep_the_rays_that_leave_through_a_side(region):
+    rays = isotropic_rays(np.random.default_rng(9), 400_000, BGO_BOX)
+    thin, weight = thin_outside(np.random.default_rng(10), rays, 0.0, region)
+    assert (weight == 1.0).all()
+
+    def number(some):
+        top, bottom = (
+            (np.abs(some.at_depth(z)[:, :2]) < FIDUCIAL_HALF_WIDTH_MM).all(axis=1)
+            for z in (BGO_TOP_MM, BGO_BOTTOM_MM)
+        )
+        return {"topfiducial": (top & ~bottom).sum(), "fiducial": (top & bottom).sum()}
+
+    kept, thrown = number(thin), number(rays)
+    assert kept["topfiducial"] == thrown["topfiducial"]
+    # of the fiducial rays only those within the margin of the border are left
+    share = kept["fiducial"] / thrown["fiducial"]
+    assert share == 1.0 if region == "both" else 0.05 < share < 0.2
