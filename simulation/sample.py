@@ -55,7 +55,7 @@ _PROTON_REACH = 10.0
 #: In data protons start at this many times the skim: none deposits all its energy in the bars, and the
 #: margin of 10 % that analyses keep above the skim makes up for the rest.
 _PROTON_START = 1.1
-_REGION_OF_SKIM = {"fiducial": "fiducial", "topfiducial": "topfiducial", "both": None}
+_SKIM_OF = {"fiducial": "fiducial", "topfiducial": "topfiducial", "both": None}
 _STREAM = {"data": 1, "electron": 2, "proton": 3}
 
 
@@ -373,9 +373,7 @@ def _metadata(sample: Sample, blocks: list[Block], runs: list[orbit.Run]) -> dic
             "min_raw_gev": sample.min_deposit_gev,
             "complete_above_ecorr_gev": CORRECTION_LIMIT * sample.min_deposit_gev,
             "triggered_only": sample.triggered_only,
-            "only_region": _REGION_OF_SKIM[sample.full_region]
-            if sample.outside_share == 0
-            else None,
+            "only_region": None if sample.outside_share else _SKIM_OF[sample.full_region],
         },
     }
     if sample.kind == "data":
