@@ -178,8 +178,8 @@ class AnalysisCard(BaseModel):
 
 #: Entries of a card that are for the run and not looked at here.
 RUN_SECTIONS = frozenset({
-    "name", "manifest", "output", "bgo_reconstruction", "regions", "cuts", "models", "inference",
-    "calibration", "also", "target", "proton_spectra", "extended_bins", "chunk_size",
+    "name", "manifest", "output", "bgo_reconstruction", "regions", "cuts", "models", "energy",
+    "inference", "calibration", "also", "target", "proton_spectra", "extended_bins", "chunk_size",
     "max_nonfinite_fraction",
 })  # fmt: skip
 

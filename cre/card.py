@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ from processors.score import SCORES, score_axis
 from processors.selections import energy_range
 from processors.spectrum import parse
 
-__all__ = ["Card", "CardError", "card_models", "read_card", "run_config"]
+__all__ = ["Card", "CardError", "card_models", "read_card", "run_config", "shipped_card"]
 
 Region = Literal["fiducial", "topfiducial"]
 Reconstruction = Literal["new", "old"]
@@ -43,6 +44,13 @@ class InferenceSection(Strict):
 
     providers: tuple[str, ...] = Field(default=CPU, min_length=1)
     batch: int = Field(default=BATCH, ge=1)
+
+
+class EnergySection(Strict):
+    """The network that estimates the energies of a region: a shipped name or a path, and a quality cut."""
+
+    model: str
+    max_sigma: float | None = Field(default=None, gt=0)
 
 
 class Card(Strict):
@@ -57,6 +65,7 @@ class Card(Strict):
         cuts: Ordered chain: a name, or a name with its values.
         models: Region to network to its files (names of shipped ones or paths); ``omega`` names the
             parameters that combine the networks.
+        energy: Region to the network in whose energies its events are binned; default corrected energies.
         inference: How the networks run.
         calibration: Table for simulated events, a shipped name or a path; None for none.
         score: Score, cut and control region.
@@ -79,6 +88,7 @@ class Card(Strict):
     regions: tuple[Region, ...] = Field(default=("fiducial", "topfiducial"), min_length=1)
     cuts: tuple[Any, ...]
     models: dict[Region, dict[str, tuple[str, ...]]] = Field(default_factory=dict)
+    energy: dict[Region, EnergySection] = Field(default_factory=dict)
     inference: InferenceSection = InferenceSection()
     calibration: str | None = None
     score: ScoreSection
@@ -227,6 +237,12 @@ def _cut(entry: Any) -> Cut:
     raise SelectionError(msg)
 
 
+def shipped_card(region: Region) -> Path:
+    """The card with networks that comes with the program for a region."""
+    name = "omega" if region == "fiducial" else region
+    return Path(str(resources.files("cre.cards") / f"{name}.yaml"))
+
+
 def read_card(path: str | Path) -> Card:
     """Read and check a card; its paths come back relative to the card's folder.
 
@@ -258,6 +274,10 @@ def read_card(path: str | Path) -> Card:
             "manifest": folder / card.manifest,
             "output": folder / card.output,
             "models": _absolute(card, folder),
+            "energy": {
+                region: one.model_copy(update={"model": _path(one.model, folder)})
+                for region, one in card.energy.items()
+            },
             "calibration": card.calibration
             if card.calibration in {None, *shipped_calibrations()}
             else str(folder / str(card.calibration)),
@@ -267,14 +287,14 @@ def read_card(path: str | Path) -> Card:
 
 def _absolute(card: Card, folder: Path) -> dict[Region, dict[str, tuple[str, ...]]]:
     """Models with the paths relative to the card's folder; names of shipped models as they are."""
-    shipped = catalogue.names() if card.models else []
     return {
-        region: {
-            name: tuple(f if f in shipped else str(folder / f) for f in files)
-            for name, files in networks.items()
-        }
+        region: {name: tuple(_path(f, folder) for f in files) for name, files in networks.items()}
         for region, networks in card.models.items()
     }
+
+
+def _path(model: str, folder: Path) -> str:
+    return model if model in catalogue.names() else str(folder / model)
 
 
 def card_models(
@@ -284,18 +304,19 @@ def card_models(
 
     Args:
         card: The card.
-        scores: Scores that are needed; default the card's.
+        scores: Scores that are needed; default the card's, and its energies.
         any_energy: Do not ask that the networks cover all energies that the card lets pass.
 
     Returns:
-        The networks that the scores need; none for the classical score alone.
+        The networks that scores and energies need; none for the classical score alone.
 
     Raises:
         ModelError: If a model does not fit; see :func:`processors.modelset.load_models`.
         CardError: If the chain does not limit the energies.
     """
     wanted = tuple(card.scores if scores is None else scores)
-    if set(wanted) <= set(SCORES):
+    energy = {r: e for r, e in card.energy.items() if scores is None and r in card.regions}
+    if set(wanted) <= set(SCORES) and not energy:
         return Models()
     files: dict[str, dict[str, list[Source]]] = {
         region: {
@@ -312,6 +333,7 @@ def card_models(
         files,
         omega,
         scores=wanted,
+        energy={r: (catalogue.find(e.model), e.max_sigma) for r, e in energy.items()},
         strategy=card.score.strategy,
         energy_range_gev=None if any_energy else card.energy_range_gev(),
         providers=card.inference.providers,

@@ -101,6 +101,29 @@ class Passed:
     cumulative: Mapping[str, Mask]
     n_minus_1: Mapping[str, Mask]
 
+    def followed_by(self, name: str, rows: npt.NDArray[np.intp], passed: Mask) -> Passed:
+        """The chain with one more cut, which was computed for some events only.
+
+        Args:
+            name: Name of the cut.
+            rows: Indices of the events on which it was computed; all events that pass the chain are among them.
+            passed: Whether these pass it, shape (len(rows),).
+
+        Returns:
+            The longer chain. N-1 counts of the other cuts know the new one only where it was computed.
+        """
+        evaluated, mask = np.zeros_like(self.selected), np.zeros_like(self.selected)
+        evaluated[rows] = True
+        mask[rows] = passed
+        kept = mask | ~evaluated
+        return Passed(
+            self.selected & mask,
+            {**self.evaluated, name: evaluated},
+            {**self.passed, name: mask},
+            {**self.cumulative, name: self.selected & mask},
+            {**{n: m & kept for n, m in self.n_minus_1.items()}, name: self.selected},
+        )
+
     def all_but(self, names: Sequence[str]) -> Mask:
         """Events that pass every cut except perhaps those named, shape (n,).
 

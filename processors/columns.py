@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from processors.calibration import Calibration, calibrate_f_last, calibrate_rms
-from processors.geometry import BGO_BOTTOM_MM, BGO_HALF_WIDTH_MM, BGO_TOP_MM
+from processors.geometry import path_mm
 from processors.ntuple import Ntuple
 from processors.showers import last_layer
 
-__all__ = ["MEV_PER_GEV", "Columns", "Rows", "Species", "Values", "float32", "path_mm"]
+__all__ = ["MEV_PER_GEV", "Columns", "Rows", "Species", "Values", "float32"]
 
 Values = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
@@ -26,43 +26,6 @@ Species = Literal["electron", "proton"]
 MEV_PER_GEV = np.float32(1e3)
 #: The classical score has the same floor.
 _LOWEST_ZETA = np.float32(1e-2)
-
-
-def path_mm(
-    slope_x: npt.ArrayLike,
-    slope_y: npt.ArrayLike,
-    intercept_x_mm: npt.ArrayLike,
-    intercept_y_mm: npt.ArrayLike,
-) -> npt.NDArray[np.float64]:
-    """Length of straight axes inside the BGO sensitive box.
-
-    The box is 46 < z < 448 mm, |x| and |y| < 301.25 mm; the axis is clipped in closed form by the three
-    pairs of planes.
-
-    Args:
-        slope_x: dx/dz, shape (n,).
-        slope_y: dy/dz, shape (n,).
-        intercept_x_mm: x at z = 0, shape (n,).
-        intercept_y_mm: y at z = 0, shape (n,).
-
-    Returns:
-        mm, shape (n,); 0 for axes that miss the box, NaN for NaN axes.
-    """
-    sx, sy = np.asarray(slope_x, np.float64), np.asarray(slope_y, np.float64)
-    first, last = np.full(sx.shape, BGO_TOP_MM), np.full(sx.shape, BGO_BOTTOM_MM)
-    for slope, start in ((sx, intercept_x_mm), (sy, intercept_y_mm)):
-        u = np.asarray(start, np.float64)
-        flat = slope == 0
-        # An axis along z is inside the slab everywhere or nowhere.
-        never = np.where(np.abs(u) < BGO_HALF_WIDTH_MM, -np.inf, np.inf)
-        safe = np.where(flat, 1.0, slope)
-        with np.errstate(over="ignore"):
-            one, other = (-BGO_HALF_WIDTH_MM - u) / safe, (BGO_HALF_WIDTH_MM - u) / safe
-        first = np.maximum(first, np.where(flat, never, np.minimum(one, other)))
-        last = np.minimum(last, np.where(flat, np.inf, np.maximum(one, other)))
-        first = np.where(np.isnan(u), np.nan, first)
-    depth = np.maximum(last - first, 0.0)
-    return np.asarray(depth * np.sqrt(1.0 + sx**2 + sy**2))
 
 
 def float32(values: npt.ArrayLike) -> Values:

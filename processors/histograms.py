@@ -2,7 +2,9 @@
 
 All categories are fixed when a histogram is booked, so that merging keeps their order. Events that fail
 only the edge cut stand beside the selected ones in the axis ``edge`` of the score, response and passed
-histograms: the edge cut off is the sum over that axis.
+histograms: the edge cut off is the sum over that axis. The axis ``energy`` is the corrected energy or, where
+the region has one, that of an energy network; in the cut flow, which counts events that no network sees,
+it is always the corrected energy.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from processors.score import score_axis
 __all__ = [
     "CONTROLS",
     "EDGE_CUTS",
+    "ENERGY_CUT",
     "KINDS",
     "MC_KINDS",
     "SPECTRA",
@@ -44,6 +47,9 @@ MC_KINDS = ("electron", "proton")
 STATS = ("evaluated", "passed", "cumulative", "n_minus_1")
 #: Cuts whose failing events are kept apart in the axis ``edge``.
 EDGE_CUTS = ("edge", "edge_from_image")
+#: The cut on the uncertainty of the energy network, after all others.
+ENERGY_CUT = "energy_sigma"
+_CORRECTED = "corrected energy (GeV)"
 #: Histogram of the score of simulated protons under other proton spectra.
 SPECTRA = "score_spectra"
 
@@ -98,6 +104,7 @@ def book_histograms(
     *,
     extended_bins: bool = False,
     proton_spectra: Sequence[str] = (),
+    energy_regions: Mapping[str, bool] | None = None,
 ) -> dict[str, hist.Hist[Any]]:
     """The histograms of a run, empty.
 
@@ -108,6 +115,7 @@ def book_histograms(
         bgo: BGO reconstructions of the run.
         extended_bins: Energy bins to 18 TeV instead of 10.5 TeV.
         proton_spectra: Names of further proton spectra; none books no histogram for them.
+        energy_regions: Region to whether a network estimates its energies; default none does.
 
     Returns:
         Name to histogram.
@@ -118,13 +126,19 @@ def book_histograms(
     version = hist.axis.StrCategory(bgo, name="bgo", label="BGO reconstruction")
     edge = hist.axis.StrCategory(["pass", "fail"], name="edge", label="edge cut")
     edges = energy_edges_gev(extended=extended_bins)
-    energy = hist.axis.Variable(edges, name="energy", label="corrected energy (GeV)")
+    networks = list((energy_regions or {"": False}).values())
+    label = "CNN energy (GeV)" if all(networks) else _CORRECTED
+    if any(networks) and not all(networks):
+        label = "corrected or CNN energy (GeV)"
+    energy = hist.axis.Variable(edges, name="energy", label=label)
+    corrected = hist.axis.Variable(edges, name="energy", label=_CORRECTED)
     true = hist.axis.Variable(edges, name="energy_true", label="true energy (GeV)")
     coarse = hist.axis.Variable([20.0, 100.0, 1e3, 1e4], name="energy", label=energy.label)
     layer = hist.axis.StrCategory(
         [str(i) for i in range(N_LAYERS)], name="layer", label="BGO layer"
     )
-    cut = hist.axis.StrCategory([c.name for c in cuts], name="cut", label="cut")
+    names = [c.name for c in cuts] + [ENERGY_CUT] * any(networks)
+    cut = hist.axis.StrCategory(names, name="cut", label="cut")
     stat = hist.axis.StrCategory(STATS, name="stat", label="count")
 
     def book(*axes: Any) -> hist.Hist[Any]:
@@ -137,24 +151,35 @@ def book_histograms(
         hists[score_name(i, name)] = book(kind, region, version, edge, energy, omega)
     if proton_spectra:
         spectrum = hist.axis.StrCategory(proton_spectra, name="spectrum", label="proton spectrum")
-        axes = (spectrum, region, version, edge)
-        # no overflow of the categories, which is always empty: every chunk pays for the size
-        categories = (
-            hist.axis.StrCategory([*map(str, a)], name=a.name, label=a.label, overflow=False)
-            for a in axes
-        )
+        categories = map(_closed, (spectrum, region, version, edge))
         hists[SPECTRA] = book(*categories, energy, hists["score"].axes["omega"])
     hists["response"] = book(simulated, region, version, edge, true, energy)
     hists["passed"] = book(simulated, region, version, edge, true)
-    hists["cutflow"] = book(kind, region, version, cut, stat, energy)
+    hists["energy_ratio"] = book(
+        *map(_closed, (region, version, edge)),
+        _closed(hist.axis.StrCategory(["e_corr", "cnn"][: 1 + any(networks)], name="estimator")),
+        true,
+        hist.axis.Regular(400, -1.2, 0.8, name="ratio", label="ln(E / E_true)"),
+    )
+    hists["cutflow"] = book(kind, region, version, cut, stat, corrected)
     for name, c in CONTROLS.items():
         value = hist.axis.Regular(c.bins, c.low, c.high, name="value", label=c.label)
         hists[f"control_{name}"] = book(kind, region, version, energy, value)
+    if any(networks):
+        value = hist.axis.Regular(
+            100, 0.0, 0.5, name="value", label="uncertainty of the CNN energy"
+        )
+        hists["control_energy_sigma"] = book(kind, region, version, energy, value)
     fraction = hist.axis.Regular(60, 0.0, 0.6, name="value", label="layer fraction")
     rms = hist.axis.Regular(60, 0.0, 150.0, name="value", label="layer RMS (mm)")
     hists["control_layer_fraction"] = book(kind, region, version, layer, coarse, fraction)
     hists["control_layer_rms"] = book(kind, region, version, layer, coarse, rms)
     return hists
+
+
+def _closed(a: hist.axis.StrCategory) -> hist.axis.StrCategory:
+    """Categories without overflow, which is always empty: every chunk pays for the size."""
+    return hist.axis.StrCategory([*map(str, a)], name=a.name, label=a.label, overflow=False)
 
 
 def fill_cutflow(
@@ -177,6 +202,7 @@ class Selected:
     Attributes:
         rows: Their indices in the chunk, shape (n,).
         edge: Whether they pass the edge cut, shape (n,).
+        energies: Estimator (``e_corr``, ``cnn``) to energies, GeV, shape (n,); they are binned in the last.
         scores: Score to values, shape (n,); the first is that of the card.
         weights: Weights, shape (n,).
         labels: Kind, region and BGO reconstruction.
@@ -185,22 +211,31 @@ class Selected:
 
     rows: npt.NDArray[np.intp]
     edge: npt.NDArray[np.bool_]
+    energies: Mapping[str, Values]
     scores: Mapping[str, Values]
     weights: Values
     labels: tuple[str, str, str]
     other_weights: Mapping[str, Values] = field(default_factory=dict)
 
+    @property
+    def energy(self) -> Values:
+        """Energies in which the events are binned, GeV, shape (n,)."""
+        return list(self.energies.values())[-1]
+
     def keep(self, mask: npt.NDArray[np.bool_]) -> Selected:
         """Some of the events."""
-        scores = {name: values[mask] for name, values in self.scores.items()}
-        others = {name: weights[mask] for name, weights in self.other_weights.items()}
+        energies, scores, others = (
+            {name: values[mask] for name, values in part.items()}
+            for part in (self.energies, self.scores, self.other_weights)
+        )
+        weights = self.weights[mask]
         return Selected(
-            self.rows[mask], self.edge[mask], scores, self.weights[mask], self.labels, others
+            self.rows[mask], self.edge[mask], energies, scores, weights, self.labels, others
         )
 
 
 def fill_events(
-    hists: Histograms, ntuple: Ntuple, events: Selected, calibrated: Mapping[str, Values]
+    hists: Histograms, ntuple: Ntuple, events: Selected, computed: Mapping[str, Values]
 ) -> None:
     """Fill everything but the cut flow.
 
@@ -209,18 +244,17 @@ def fill_events(
         ntuple: The chunk.
         events: Selected with a finite score of the card; another score that is not finite is left out of
             its histogram only.
-        calibrated: Control variable to values that stand for those of the chunk, for the events that
-            pass the edge cut.
+        computed: Control variable to values that stand for those of the chunk or that the chunk does not
+            have, for the events that pass the edge cut.
     """
     for label, mask in (("pass", events.edge), ("fail", ~events.edge)):
         if mask.any():
             _fill_edge(hists, ntuple, events.keep(mask), label)
-    _fill_controls(hists, ntuple, events.keep(events.edge), calibrated)
+    _fill_controls(hists, ntuple, events.keep(events.edge), computed)
 
 
 def _fill_edge(hists: Histograms, ntuple: Ntuple, events: Selected, label: str) -> None:
-    where = (*events.labels, label)
-    energy = np.asarray(ntuple["e_corr"], np.float64)[events.rows]
+    where, energy = (*events.labels, label), events.energy
     for i, (name, values) in enumerate(events.scores.items()):
         good = np.isfinite(values)
         hists[score_name(i, name)].fill(
@@ -233,23 +267,30 @@ def _fill_edge(hists: Histograms, ntuple: Ntuple, events: Selected, label: str) 
         true = np.asarray(ntuple["e_true"], np.float64)[events.rows]
         hists["response"].fill(*where, true, energy, weight=events.weights)
         hists["passed"].fill(*where, true, weight=events.weights)
+    if events.labels[0] == "electron":
+        for estimator, estimate in events.energies.items():
+            ratio = np.log(estimate / true)
+            hists["energy_ratio"].fill(*where[1:], estimator, true, ratio, weight=events.weights)
 
 
 def _fill_controls(
-    hists: Histograms, ntuple: Ntuple, events: Selected, calibrated: Mapping[str, Values]
+    hists: Histograms, ntuple: Ntuple, events: Selected, computed: Mapping[str, Values]
 ) -> None:
-    rows = events.rows
-    energy = np.asarray(ntuple["e_corr"], np.float64)[rows]
+    rows, energy = events.rows, events.energy
+    if "energy_sigma" in computed:
+        hists["control_energy_sigma"].fill(
+            *events.labels, energy, computed["energy_sigma"], weight=events.weights
+        )
     for name, control in CONTROLS.items():
-        if name in calibrated:
-            values = calibrated[name]
+        if name in computed:
+            values = computed[name]
         elif all(ntuple.has(f) for f in control.fields):
             values = control_values(name, *(ntuple[f][rows] for f in control.fields))
         else:
             continue
         hists[f"control_{name}"].fill(*events.labels, energy, values, weight=events.weights)
     for name in ("layer_fraction", "layer_rms"):
-        layers = calibrated[name] if name in calibrated else ntuple[name][rows]
+        layers = computed[name] if name in computed else ntuple[name][rows]
         for layer in range(N_LAYERS):
             hists[f"control_{name}"].fill(
                 *events.labels, str(layer), energy, layers[:, layer], weight=events.weights

@@ -130,8 +130,9 @@ def score_events(
     *,
     calibration: Calibration | None = None,
     species: Species | None = None,
+    with_energy: bool = False,
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Scores of selected events.
+    """Scores of selected events, and where wanted their energies.
 
     Args:
         ntuple: The chunk.
@@ -141,6 +142,8 @@ def score_events(
         names: Scores wanted: ``zeta``, names of networks, ``omega``.
         calibration: Table applied to the variables, for simulated events only.
         species: Species of the simulated events, needed with a calibration.
+        with_energy: Also give ``energy`` (GeV) and ``energy_sigma`` (relative, the network's own) if the region
+            has an energy network: E_corr times the exponential of its answer.
 
     Returns:
         Score to its values, shape (n,), electron high; NaN outside the energy ranges of a network, and
@@ -153,7 +156,11 @@ def score_events(
     chosen = np.asarray(rows, np.intp)
     networks = models.networks(region, names)
     energy = np.asarray(ntuple["e_corr"], np.float64)[chosen]
-    logits = _logits(ntuple, chosen, energy, region, models, networks, calibration, species)
+    refs = {name: models.members[region][name] for name in networks}
+    estimated = with_energy and region in models.energy
+    if estimated:
+        refs["energy"] = (models.energy[region].ref,)
+    logits = _outputs(ntuple, chosen, energy, refs, models, calibration, species)
     out = {}
     for name in names:
         if name == "zeta":
@@ -162,33 +169,44 @@ def score_events(
             out[name] = combine(models.omega[region], models.strategy, logits, energy)
         else:
             out[name] = logits[name]
+    if estimated:
+        out["energy"] = energy * np.exp(logits["energy"])
+        out["energy_sigma"] = np.exp(logits["energy_sigma"])
     return out
 
 
-def _logits(
+def _outputs(
     ntuple: Ntuple,
     rows: Rows,
     energy: npt.NDArray[np.float64],
-    region: str,
+    refs: Mapping[str, Sequence[BundleRef]],
     models: Models,
-    networks: Sequence[str],
     calibration: Calibration | None,
     species: Species | None,
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Logits of networks, each event by the file whose energy range holds it."""
-    out = {name: np.full(len(rows), np.nan) for name in networks}
-    refs = {name: models.members[region][name] for name in networks}
+    """Outputs of networks, each event by the file whose energy range holds it.
+
+    A classifier's output goes by the name of the network, those of the energy network, logarithms, by
+    ``energy`` and ``energy_sigma``.
+    """
+    wanted = {
+        network: {"log_ratio": "energy", "log_sigma": "energy_sigma"}
+        if network == "energy"
+        else {"score": network}
+        for network in refs
+    }
+    out = {name: np.full(len(rows), np.nan) for names in wanted.values() for name in names.values()}
     inputs, variables = variables_and_inputs(ref for files in refs.values() for ref in files)
     # in blocks, so that the inputs stay in the processor's cache between building and use
     block = max(models.batch, _BLOCK // models.batch * models.batch)
-    for start in range(0, len(rows) if networks else 0, block):
+    for start in range(0, len(rows) if refs else 0, block):
         part = slice(start, start + block)
         built: dict[str, Values] = dict(
             features.build(
                 ntuple, rows[part], inputs, variables, calibration=calibration, species=species
             )
         )
-        for name, files in refs.items():
+        for network, files in refs.items():
             for ref in files:
                 inside = ref.bundle.serves(energy[part])
                 if inside.any():
@@ -198,10 +216,12 @@ def _logits(
                         given,
                         providers=models.providers,
                         batch=models.batch,
-                        outputs=("score",),
+                        outputs=tuple(wanted[network]),
                     )
                     # a network clips its inputs: an infinite one would give a finite, wrong score
-                    out[name][part][inside] = np.where(_finite(given), result["score"], np.nan)
+                    finite = _finite(given)
+                    for output, name in wanted[network].items():
+                        out[name][part][inside] = np.where(finite, result[output], np.nan)
     return out
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "BATCH",
     "CPU",
     "RESERVED",
+    "EnergyModel",
     "Models",
     "Source",
     "load_models",
@@ -34,8 +35,22 @@ Source = tuple[Path, str | None]
 CPU = ("CPUExecutionProvider",)
 BATCH = 512
 #: Names of scores and ledger entries that no network may have.
-RESERVED = ("zeta", "omega", "e_corr", "weight")
+RESERVED = ("zeta", "omega", "e_corr", "energy", "energy_sigma", "weight")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class EnergyModel:
+    """A network that estimates the energy of a region's events.
+
+    Attributes:
+        ref: The file.
+        max_sigma: Events with a larger relative uncertainty, by the network's own word, are cut; None cuts
+            none.
+    """
+
+    ref: BundleRef
+    max_sigma: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,7 @@ class Models:
 
     Attributes:
         members: Region to network to its files, in order of energy, with disjoint energy ranges.
+        energy: Region to the network that estimates its energies.
         omega: Region to the parameters of omega.
         omega_files: Region to path and sha256 of those parameters.
         strategy: How omega combines the networks.
@@ -52,6 +68,7 @@ class Models:
     """
 
     members: Mapping[str, Mapping[str, tuple[BundleRef, ...]]] = field(default_factory=dict)
+    energy: Mapping[str, EnergyModel] = field(default_factory=dict)
     omega: Mapping[str, Omega] = field(default_factory=dict)
     omega_files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     strategy: str = "logistic"
@@ -115,6 +132,7 @@ class Models:
             for name, refs in networks.items()
             for ref in refs
         ]
+        files += [{"member": "energy", **one.ref.to_dict()} for one in self.energy.values()]
         files += [
             {
                 "member": "omega",
@@ -159,13 +177,15 @@ def required_fields(
     if "zeta" in names:
         fields = ("layer_rms", "layer_fraction", "e_corr") if calibrated else ("zeta",)
         needs |= dict.fromkeys(fields, "score 'zeta'")
-    for name in models.networks(region, names):
-        for ref in models.members[region][name]:
-            needed = features.required_fields(
-                ref.bundle.input_names, ref.bundle.variables, calibrated=calibrated
-            )
-            for one in ("e_corr", *needed):
-                needs.setdefault(one, f"model {ref.bundle.name!r}")
+    refs = [r for name in models.networks(region, names) for r in models.members[region][name]]
+    if region in models.energy:
+        refs.append(models.energy[region].ref)
+    for ref in refs:
+        needed = features.required_fields(
+            ref.bundle.input_names, ref.bundle.variables, calibrated=calibrated
+        )
+        for one in ("e_corr", *needed):
+            needs.setdefault(one, f"model {ref.bundle.name!r}")
     return needs
 
 
@@ -174,6 +194,7 @@ def load_models(
     omega: Mapping[str, Source],
     *,
     scores: Sequence[str],
+    energy: Mapping[str, tuple[Source, float | None]] | None = None,
     strategy: str = "logistic",
     energy_range_gev: tuple[float, float] | None = None,
     providers: Sequence[str] = CPU,
@@ -185,6 +206,7 @@ def load_models(
         networks: Region to network to its files; the regions are those that will be filled.
         omega: Region to the file with the parameters of omega.
         scores: Scores that the run needs: ``zeta``, names of networks, ``omega``.
+        energy: Region to the file of its energy network and the largest uncertainty; default none.
         strategy: How omega combines networks.
         energy_range_gev: Corrected energies of the events that will be scored; None for whatever comes,
             then events outside the ranges get NaN.
@@ -218,14 +240,20 @@ def load_models(
                 raise ModelError(msg)
             hashes = {n: [r.sha256 for r in refs] for n, refs in read.get(region, {}).items()}
             parameters[region].check_members(hashes, strategy, str(path))
-    models = Models(read, parameters, files, strategy, tuple(providers), batch)
+    energies = {
+        region: EnergyModel(_checked(source, region, "energy"), most)
+        for region, (source, most) in (energy or {}).items()
+    }
+    models = Models(read, energies, parameters, files, strategy, tuple(providers), batch)
     used = {region: models.networks(region, scores) for region in networks}
     if energy_range_gev is not None:
         for region, names in used.items():
             for name in names:
                 _check_range(name, read[region][name], energy_range_gev)
+        for one in energies.values():
+            _check_range("energy", [one.ref], energy_range_gev)
     kept = {region: {n: read[region][n] for n in names} for region, names in used.items()}
-    return Models(kept, parameters, files, strategy, tuple(providers), batch)
+    return Models(kept, energies, parameters, files, strategy, tuple(providers), batch)
 
 
 def _network(name: str, region: str, files: Sequence[Source]) -> tuple[BundleRef, ...]:
@@ -239,20 +267,7 @@ def _network(name: str, region: str, files: Sequence[Source]) -> tuple[BundleRef
     if not files:
         msg = f"network {name!r} of the {region} region has no file; name one or leave it out"
         raise ModelError(msg)
-    refs = [read_bundle(path, sha256=expected) for path, expected in files]
-    for ref in refs:
-        if ref.bundle.task != "classifier":
-            msg = (
-                f"model {ref.path!r} estimates the {ref.bundle.task} and separates no particles; take a "
-                "classifier"
-            )
-            raise ModelError(msg)
-        if ref.bundle.region != region:
-            msg = (
-                f"model {ref.path!r} is for the {ref.bundle.region} region, the card gives it to {region}; "
-                "take a model for that region"
-            )
-            raise ModelError(msg)
+    refs = [_checked(source, region, "classifier") for source in files]
     refs.sort(key=lambda ref: ref.bundle.energy_range_gev)
     for below, above in itertools.pairwise(refs):
         if above.bundle.energy_range_gev[0] < below.bundle.energy_range_gev[1]:
@@ -263,6 +278,24 @@ def _network(name: str, region: str, files: Sequence[Source]) -> tuple[BundleRef
             )
             raise ModelError(msg)
     return tuple(refs)
+
+
+def _checked(source: Source, region: str, task: str) -> BundleRef:
+    """A file that has this task and region."""
+    ref = read_bundle(source[0], sha256=source[1])
+    if ref.bundle.task != task:
+        does, wanted = "estimates the energy and separates no particles", "a classifier"
+        if task == "energy":
+            does, wanted = "separates particles and estimates no energy", "an energy network"
+        msg = f"model {ref.path!r} {does}; take {wanted}"
+        raise ModelError(msg)
+    if ref.bundle.region != region:
+        msg = (
+            f"model {ref.path!r} is for the {ref.bundle.region} region, the card gives it to {region}; "
+            "take a model for that region"
+        )
+        raise ModelError(msg)
+    return ref
 
 
 def _check_range(name: str, refs: Sequence[BundleRef], wanted: tuple[float, float]) -> None:

@@ -18,6 +18,7 @@ from processors.exceptions import SelectionError
 from processors.geometry import N_LAYERS
 from processors.histograms import (
     EDGE_CUTS,
+    ENERGY_CUT,
     KINDS,
     MC_KINDS,
     SPECTRA,
@@ -182,26 +183,32 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
                 nonfinite[name] = _count_nonfinite(ntuple[name].sum(axis=1))
         weights = np.nan_to_num(weights, nan=0.0, posinf=0.0, neginf=0.0)
         for region in config.regions:
-            masks = evaluate(ntuple, config.cuts, kind=kind, region=region)
             labels = (kind, region, bgo)
-            fill_cutflow(hists["cutflow"], masks, labels, ntuple["e_corr"], weights)
-            rows = np.flatnonzero(masks.all_but(EDGE_CUTS))
-            if not len(rows):
-                continue
+            masks = evaluate(ntuple, config.cuts, kind=kind, region=region)
+            selected, rows = masks.selected, np.flatnonzero(masks.all_but(EDGE_CUTS))
             scores = self._scores(ntuple, rows, kind, region)
             for name, values in scores.items():
-                nonfinite[name] += _count_nonfinite(values)
-                scored[name] += len(values)
+                nonfinite[name] = nonfinite.get(name, 0) + _count_nonfinite(values)
+                scored[name] = scored.get(name, 0) + len(values)
+            kept, energies, sigma = self._energies(ntuple, rows, region, scores)
+            if sigma is not None:
+                masks = masks.followed_by(ENERGY_CUT, rows, kept)
+            fill_cutflow(hists["cutflow"], masks, labels, ntuple["e_corr"], weights)
+            if not kept.any():
+                continue
             others = self._other_weights(ntuple, rows, weights[rows]) if kind == "proton" else {}
             for name, values in others.items():
                 if bad := _count_nonfinite(values):  # a spectrum too steep for floating point
                     key = f"weight_{name}"
                     nonfinite[key] = nonfinite.get(key, 0) + bad
                     np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-            chosen = Selected(rows, masks.selected[rows], scores, weights[rows], labels, others)
-            chosen = chosen.keep(np.isfinite(scores[config.score]))
-            calibrated = self._controls(ntuple, chosen.rows[chosen.edge], kind)
-            fill_events(hists, ntuple, chosen, calibrated)
+            chosen = Selected(rows, selected[rows], energies, scores, weights[rows], labels, others)
+            kept &= np.isfinite(scores[config.score])
+            chosen = chosen.keep(kept)
+            computed = self._controls(ntuple, chosen.rows[chosen.edge], kind)
+            if sigma is not None:
+                computed[ENERGY_CUT] = sigma[kept][chosen.edge]
+            fill_events(hists, ntuple, chosen, computed)
         return {
             "hists": hists,
             "nonfinite": nonfinite,
@@ -213,6 +220,26 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
     def postprocess(self, accumulator: Accumulator) -> Accumulator:
         """Nothing is left to do after merging."""
         return accumulator
+
+    def _energies(
+        self,
+        ntuple: Ntuple,
+        rows: npt.NDArray[np.intp],
+        region: str,
+        scores: dict[str, Values],
+    ) -> tuple[npt.NDArray[np.bool_], dict[str, Values], Values | None]:
+        """Events that keep their energy, its estimates, and the uncertainty of the network if there is one.
+
+        The network's answers are taken out of ``scores``.
+        """
+        energies: dict[str, Values] = {"e_corr": np.asarray(ntuple["e_corr"], np.float64)[rows]}
+        kept = np.ones(len(rows), bool)
+        if region not in self._config.models.energy:
+            return kept, energies, None
+        most = self._config.models.energy[region].max_sigma
+        energies["cnn"], sigma = scores.pop("energy"), scores.pop("energy_sigma")
+        kept = np.isfinite(energies["cnn"])
+        return kept if most is None else kept & (sigma <= most), energies, sigma
 
     def _other_weights(
         self, ntuple: Ntuple, rows: npt.NDArray[np.intp], weights: Values
@@ -249,6 +276,7 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
                 self._config.scores,
                 calibration=self._calibration if species else None,
                 species=species,
+                with_energy=True,
             )
         )
         return scores
@@ -286,4 +314,5 @@ def empty_histograms(config: RunConfig) -> dict[str, hist.Hist[Any]]:
         config.bgo,
         extended_bins=config.extended_bins,
         proton_spectra=tuple(config.proton_spectra),
+        energy_regions={r: r in config.models.energy for r in config.regions},
     )

@@ -22,6 +22,7 @@ from processors.geometry import (
     PSD_BOTTOM_MM,
     PSD_TOP_MM,
     in_square,
+    path_x0,
 )
 
 __all__ = ["CUTS", "REGIONS", "cut_fields"]
@@ -94,6 +95,18 @@ def topfiducial(
     return in_square(*line, BGO_TOP_MM, half_width_mm) & ~in_square(
         *line, BGO_BOTTOM_MM, half_width_mm
     )
+
+
+def bgo_path(
+    slope_x: Values,
+    slope_y: Values,
+    intercept_x: Values,
+    intercept_y: Values,
+    *,
+    min_x0: float = 15.0,
+) -> Mask:
+    """Enough BGO along the axis, in radiation lengths (vertical: 31.25), that the shower is seen to its maximum."""
+    return np.asarray(path_x0(slope_x, slope_y, intercept_x, intercept_y) >= min_x0)
 
 
 def fiducial_bit(bgo_fiducial: Mask) -> Mask:
@@ -251,6 +264,7 @@ CUTS: Mapping[str, Callable[..., Mask]] = {
         max_layer_ratio,
         edge,
         edge_from_image,
+        bgo_path,
         fiducial_bit,
         n_bar_layer13,
         max_rms,

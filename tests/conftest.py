@@ -7,6 +7,24 @@ from typing import Any
 import pytest
 from ntuples import dmlntup_branches, sample_record, toy_events, write_tree
 
+from cre.main import main
+
+
+@pytest.fixture
+def cre(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Call the program: exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["cre", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call
+
 
 @pytest.fixture
 def make_ntuple(tmp_path: Path) -> Callable[..., Path]:

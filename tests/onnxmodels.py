@@ -114,6 +114,38 @@ def image_sum(path: Path, factor: float, *, content: Mapping[str, Any] | None = 
     )
 
 
+def energy(
+    path: Path, ratio: float, sigma: float, *, content: Mapping[str, Any] | None = None
+) -> Path:
+    """log_ratio = ratio * theta, log_sigma = sigma * theta - 5, theta in degrees."""
+    return write(
+        path,
+        [
+            helper.make_node("Squeeze", ["variables", "axis"], ["theta"]),
+            helper.make_node("Mul", ["theta", "ratio"], ["log_ratio"]),
+            helper.make_node("Mul", ["theta", "sigma"], ["product"]),
+            helper.make_node("Sub", ["product", "five"], ["log_sigma"]),
+        ],
+        {
+            "axis": np.array([1]),
+            "ratio": np.array(ratio, np.float32),
+            "sigma": np.array(sigma, np.float32),
+            "five": np.array(5.0, np.float32),
+        },
+        {"variables": ["batch", 1]},
+        {"log_ratio": ["batch"], "log_sigma": ["batch"]},
+        metadata(
+            **{
+                "task": "energy",
+                "region": "topfiducial",
+                "variables": ["theta"],
+                "outputs": {"log_ratio": [], "log_sigma": []},
+                **(content or {}),
+            }
+        ),
+    )
+
+
 def convolution(
     path: Path, channels: int = 16, *, content: Mapping[str, Any] | None = None
 ) -> Path:

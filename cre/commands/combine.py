@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from cre.card import CardError, card_models, read_card
+from cre.card import CardError, card_models, read_card, shipped_card
 from cre.progress import progress
 from cre.provenance import record, sha256
 from models import catalogue
@@ -55,7 +54,7 @@ def command(
     if output.exists() and not overwrite:
         msg = f"{output} exists; choose another --output or give --overwrite"
         raise FileExistsError(msg)
-    source = card or Path(str(resources.files("cre.cards") / "omega.yaml"))
+    source = card or shipped_card("fiducial")
     resolved = read_card(source).model_copy(update={"regions": (region,)})
     names = [n for n in resolved.models.get(region, {}) if n != "omega"]
     if not names:

@@ -16,7 +16,7 @@ import numpy as np
 
 from analysis.cutflow import cutflow_table
 from analysis.histfile import SUFFIXES, save
-from cre.card import Card, read_card, run_config
+from cre.card import Card, CardError, read_card, run_config
 from cre.progress import progress
 from cre.provenance import program, record, sha256, write_json
 from processors.binning import energy_edges_gev
@@ -52,6 +52,7 @@ def command(card: Path, workers: int, output: Path | None, overwrite: bool, dry_
             msg = f"{resolved.manifest}: no file with the {bgo!r} reconstruction"
             raise ManifestError(msg)
     config = run_config(resolved, files)
+    _check_skims(resolved, files)
     check_files(files, config)
     items = plan(files, resolved.chunk_size)
     total = sum(len(item) for item in items)
@@ -116,6 +117,24 @@ def command(card: Path, workers: int, output: Path | None, overwrite: bool, dry_
         for bgo, seconds in _livetimes(meta).items()
     )
     click.echo(f"wrote {stem}{{{','.join(SUFFIXES)}}}; livetime {livetimes}")
+
+
+def _check_skims(card: Card, files: Sequence[FileEntry]) -> None:
+    """With energies of a network, the corrected energy must be cut where a skim would: one bin mixes many.
+
+    Raises:
+        CardError: If events pass the card at energies at which a file misses some.
+    """
+    if not card.energy:
+        return
+    limit, path = max((f.complete_above_gev, f.path) for f in files)
+    if card.energy_range_gev()[0] < limit:
+        msg = (
+            f"{path} is a skim that is complete from {limit:g} GeV of corrected energy on, the card lets events "
+            f"from {card.energy_range_gev()[0]:g} GeV pass and bins them in the energies of a network, where the "
+            "missing ones would be missing everywhere; raise min_gev of the cut energy_range"
+        )
+        raise CardError(msg)
 
 
 def _running(processed: int, planned: int, events: str) -> dict[str, Any]:
@@ -210,6 +229,14 @@ def run_meta(
         },
         "also": list(card.also),
         "models": config.models.to_list(),
+        "energy": {
+            region: {
+                "model": one.ref.bundle.name,
+                "sha256": one.ref.sha256,
+                "max_sigma": one.max_sigma,
+            }
+            for region, one in config.models.energy.items()
+        },
         "calibration": _calibration(card, config),
         "ledger": {
             "planned": len(result.planned),

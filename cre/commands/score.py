@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 
 import click
 
-from cre.card import CardError, card_models, read_card
+from cre.card import CardError, card_models, read_card, shipped_card
 from cre.progress import progress
 from cre.provenance import program, record, sha256
 from processors.calibration import load_calibration
@@ -40,7 +39,8 @@ def command(
 ) -> None:
     """Copy FILES and add MLscore_<network> for each network of the card, and omega.
 
-    An event has scores if one of the card's regions selects it, the edge cut aside; the others have NaN.
+    An event has scores if it is selected in a region for which the card has networks, the edge cut aside;
+    the others have NaN.
     """
     targets = [output / Path(f).name for f in files]
     existing = [t for t in targets if t.exists()]
@@ -50,11 +50,13 @@ def command(
     if len(set(targets)) < len(targets):
         msg = "two of the files have the same name; score them into different folders"
         raise click.UsageError(msg)
-    source = card or Path(str(resources.files("cre.cards") / "omega.yaml"))
+    source = card or shipped_card("fiducial")
     resolved = read_card(source)
-    per_region = {r: list(resolved.models[r]) for r in resolved.regions if resolved.models.get(r)}
+    per_region = {
+        region: list(networks) for region, networks in resolved.models.items() if networks
+    }
     if not per_region:
-        msg = f"card {str(source)!r} names no network for its regions; add some under 'models'"
+        msg = f"card {str(source)!r} names no network; add some under 'models'"
         raise CardError(msg)
     parts = [
         card_models(

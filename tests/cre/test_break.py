@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,23 +17,10 @@ from analysis.fluxtable import write_flux_table
 from analysis.published import load
 from cre import breakreport
 from cre.card import BreakSection, CardError, read_card
-from cre.main import main
 
 ROOT = Path(__file__).parents[2]
 NAME = "dampe_2017_electron_positron"
 Cre = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cre(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cre:
-    def call(*arguments: str | Path | float) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cre", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 def table(path: Path) -> Path:

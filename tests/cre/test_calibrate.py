@@ -1,6 +1,5 @@
 """``cre calibrate``: closure on toy control samples, and the command with its refusals."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from controlevents import control_events, together
 
 from cre.calibration import Derived, derive, with_replicas
 from cre.calibrationreport import Pull, panels, pulls, summary
-from cre.main import main
 from processors.calibration import F_LAST_STEP, load_calibration
 from processors.controlsamples import F_LAST, ControlEvents
 from simulation.difference import record
@@ -109,20 +107,6 @@ def test_report_and_panels(derived: Derived) -> None:
     text = summary(derived, pulls(derived.table, record()))
     assert text.startswith("SYNTHETIC")
     assert "against the injected offsets: 118 nodes" in text
-
-
-@pytest.fixture
-def cre(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cre", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 Cre = Callable[..., tuple[int, str, str]]

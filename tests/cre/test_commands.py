@@ -18,24 +18,10 @@ from analysis.fluxtable import read_flux_table
 from analysis.histfile import load
 from cre import card as cards
 from cre import provenance
-from cre.main import COMMANDS, main
+from cre.main import COMMANDS
 
 MakeNtuple = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def cre(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cre", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 Cre = Callable[..., tuple[int, str, str]]

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,25 +15,12 @@ from analysis.fluxtable import read_flux_table
 from cre import evaluation
 from cre.card import read_card
 from cre.commands import evaluate
-from cre.main import main
 from models.holdout import score_holdout
 from simulation.geant4 import Pair
 
 MakeNtuple = Callable[..., Path]
 Cre = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def cre(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cre:
-    def call(*arguments: str | Path | float) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cre", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture

@@ -11,22 +11,9 @@ import yaml
 
 from analysis.flux import flux
 from analysis.fluxtable import FluxTable, write_flux_table
-from cre.main import main
 from cre.provenance import sha256
 
 Cre = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cre(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cre:
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cre", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 def make_table(region: str, *, synthetic: bool = True, efficiency: float = 0.9) -> FluxTable:

@@ -13,24 +13,9 @@ from analysis.fluxtable import read_flux_table
 from analysis.templatefit.resultfile import FitFileError, fit_text, read_fit
 from cre.analysiscard import RUN_SECTIONS, AnalysisCard, CardError, analysis_card
 from cre.card import Card
-from cre.main import main
 from cre.measuring import flux_settings
 
 Cre = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cre(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cre:
-    """Call the program: exit code, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["cre", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out = capsys.readouterr()
-        return int(stop.value.code or 0), out.out, out.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

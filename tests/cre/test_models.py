@@ -1,7 +1,6 @@
 """Cards with networks through the commands: combine, run, score, and every refusal before a run."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,25 +13,12 @@ from onnxmodels import image_sum, linear
 
 from analysis.histfile import load
 from cre import card as cards
-from cre.main import main
 from models import catalogue
 from processors.omega import read_omega
 
 MakeNtuple = Callable[..., Path]
 Cre = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def cre(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cre:
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cre", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture

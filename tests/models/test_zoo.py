@@ -57,10 +57,16 @@ def test_the_zoo_is_small_and_nothing_lies_beside_the_index():
 
 
 def test_the_shipped_card_finds_its_models():
-    card = read_card(ROOT / "cre/cards/omega.yaml")
-    models = card_models(card)
-    assert sorted(models.members) == ["fiducial", "topfiducial"]
+    models = card_models(read_card(ROOT / "cre/cards/omega.yaml"))
+    assert list(models.members) == ["fiducial"]
+    assert not models.energy
+    models = card_models(read_card(ROOT / "cre/cards/topfiducial.yaml"))
+    assert list(models.members) == ["topfiducial"]
     assert [len(models.members["topfiducial"][n]) for n in ("dnn", "cnn", "hamf")] == [1, 1, 2]
+    assert models.energy["topfiducial"].ref.bundle.name == "energy_topfiducial"
+    assert [m["member"] for m in models.to_list()] == [
+        "dnn", "cnn", "hamf", "hamf", "energy", "omega",
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from ntuples import toy_events
 
 from processors.calibration import Calibration
-from processors.columns import path_mm
 from processors.exceptions import MissingBranchError
 from processors.features import (
     DEFAULT_VARIABLES,
@@ -22,6 +21,7 @@ from processors.features import (
     build,
     required_fields,
 )
+from processors.geometry import path_mm
 from processors.ntuple import FIELDS, Ntuple, load_aliases
 from processors.ntuplefile import open_events
 

@@ -1,8 +1,10 @@
 """Each cut at its border."""
 
 import numpy as np
+import pytest
 
 from processors import selections as s
+from processors.geometry import path_x0
 from processors.ntuple import FIELDS
 
 
@@ -37,6 +39,20 @@ def test_regions_are_disjoint_and_share_the_top() -> None:
     zero = np.zeros(4)
     assert s.fiducial(slope, zero, intercept, zero).tolist() == [True, True, False, False]
     assert s.topfiducial(slope, zero, intercept, zero).tolist() == [False, False, True, False]
+
+
+def test_path_in_radiation_lengths() -> None:
+    # vertical through the middle: 350 mm of BGO; at 45 degrees from the middle of the top: leaves after 301.25 mm
+    slope, zero = np.array([0.0, 1.0]), np.zeros(2)
+    intercept = -46.0 * slope
+    inside = np.array([402.0, 301.25 * np.sqrt(2)])
+    expected = inside * 350.0 / 402.0 / 11.2
+    assert path_x0(slope, zero, intercept, zero) == pytest.approx(expected, rel=1e-12)
+    assert expected == pytest.approx([31.25, 33.121], rel=1e-4)
+    for cut in expected:
+        passed = s.bgo_path(slope, zero, intercept, zero, min_x0=cut * (1 + 1e-9))
+        assert passed.tolist() == (expected > cut).tolist()
+    assert not s.bgo_path(np.full(1, np.nan), zero[:1], zero[:1], zero[:1])[0]
 
 
 def test_n_bar_layer13_allows_fewer_than_11_at_100_gev_and_19_at_1_tev() -> None:
