@@ -169,7 +169,8 @@ def _bin_by_bin(problem: Problem, settings: FitSettings) -> tuple[Problem, Minim
 def _smooth(problem: Problem, single: Minimum, settings: FitSettings) -> Minimum:
     """Polynomials through the shifts and widths of the single bins, and the yields at these."""
     n = problem.model.size
-    errors = np.sqrt(np.diag(single.covariance))
+    # with a few counts where the simulation is empty, the propagated error of a shift is 0
+    errors = np.sqrt(np.fmax(np.diag(single.covariance), np.diag(single.raw)))
     values, blocks, at = [], [], 2 * n
     designs = (problem.model.shift, problem.model.width, problem.model.electron_shift)
     for which, design in enumerate(designs):

@@ -15,7 +15,7 @@ from templatetoys import (
 
 from analysis.background import fitted_background
 from analysis.exceptions import AnalysisError, CutNotOnEdgeError, HistogramMismatchError
-from analysis.templatefit import FitSettings, fit_templates, search
+from analysis.templatefit import FitSettings, fit, fit_templates, search
 
 
 def without(template, i, *, rest=0.0):
@@ -160,3 +160,24 @@ def test_sparse_random_histograms_give_a_result_or_a_sentence(seed):
             assert np.isnan([value[~good], sigma[~good]]).all()
         assert np.isfinite(background.value[good]).all()
         assert np.isnan(background.value[~good]).all()
+
+
+def test_a_bin_without_an_error_of_its_own_does_not_rule_the_curve(exact, shifted, monkeypatch):
+    # a few counts where the simulation is empty: the propagated error of the bin's shift is 0
+    settings = FitSettings(method="smooth")
+    free = fit_templates(shifted, *exact, settings, cut=CUT)
+    original = fit._bin_by_bin
+
+    def degenerate(problem, own):
+        assembled, found = original(problem, own)
+        covariance = found.covariance.copy()
+        at = 2 * problem.model.size + 5
+        covariance[at, :] = covariance[:, at] = 0.0
+        covariance[at, at] = 6.6e-34
+        return assembled, replace(found, covariance=covariance)
+
+    monkeypatch.setattr(fit, "_bin_by_bin", degenerate)
+    result = fit_templates(shifted, *exact, settings, cut=CUT)
+    assert result.success.all()
+    for name, (value, error) in free.coefficients.items():
+        assert result.coefficients[name] == pytest.approx((value, error), abs=0.02 * error)
