@@ -14,7 +14,7 @@ from hist import Hist, axis
 
 from analysis.exceptions import HistogramMismatchError
 
-__all__ = ["Edge", "Hists", "chosen_bgo", "project", "selection_text"]
+__all__ = ["Edge", "Hists", "chosen_bgo", "default_region", "project", "selection_text"]
 
 Edge = Literal["on", "off"]
 Hists = Mapping[str, Hist[Any]]
@@ -106,6 +106,20 @@ def _reconstructions(hists: Hists) -> list[str]:
     """BGO reconstructions of the first histogram that tells them apart."""
     axes = (a for h in hists.values() for a in h.axes if a.name == "bgo")
     return [str(c) for c in next(axes, ())]
+
+
+def default_region(meta: Mapping[str, Any]) -> str:
+    """The region that is meant if none is named.
+
+    Args:
+        meta: metadata of a histogram file.
+
+    Returns:
+        The only region of the card or of a toy, else ``fiducial``.
+    """
+    card = meta.get("card")
+    regions = card.get("regions") if isinstance(card, Mapping) else meta.get("only_regions")
+    return str(regions[0]) if regions and len(regions) == 1 else "fiducial"
 
 
 def selection_text(region: str, meta: Mapping[str, Any]) -> str:

@@ -6,7 +6,10 @@ Error bars are always given, never left to the defaults of a library.
 
 from analysis.plots.display import plot_event
 from analysis.plots.energies import plot_acceptance, plot_cut_flow, plot_efficiency_and_background
+from analysis.plots.regions import plot_region_acceptance, plot_region_fluxes
 from analysis.plots.report import draw_run
+from analysis.plots.resolution import plot_energy_reconstruction
+from analysis.plots.scoregain import plot_score_gain
 from analysis.plots.scores import plot_control, plot_score_bins, plot_score_overview
 from analysis.plots.spectra import plot_flux
 from analysis.plots.style import SYNTHETIC_LABEL, PlotError
@@ -19,8 +22,12 @@ __all__ = [
     "plot_control",
     "plot_cut_flow",
     "plot_efficiency_and_background",
+    "plot_energy_reconstruction",
     "plot_event",
     "plot_flux",
+    "plot_region_acceptance",
+    "plot_region_fluxes",
     "plot_score_bins",
+    "plot_score_gain",
     "plot_score_overview",
 ]

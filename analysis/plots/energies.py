@@ -10,23 +10,39 @@ from typing import Any
 import numpy as np
 from hist import Hist
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from analysis.acceptance import Acceptance
 from analysis.background import Background
 from analysis.efficiency import Efficiency
 from analysis.intervals import weighted_efficiency
-from analysis.plots.style import COLOURS, PlotError, distances, energy_axis, page, points
+from analysis.plots.style import (
+    COLOURS,
+    PlotError,
+    distances,
+    energy_axis,
+    outside_markers,
+    page,
+    points,
+)
 from analysis.templates import inner_bins, select
 
-__all__ = ["plot_acceptance", "plot_cut_flow", "plot_efficiency_and_background"]
+__all__ = ["axis_label", "plot_acceptance", "plot_cut_flow", "plot_efficiency_and_background"]
 
 FloatArray = NDArray[np.float64]
 
 #: Acceptance of the fiducial cut alone, m² sr: geometry of the 280 mm square, top and bottom.
 GEOMETRIC_FIDUCIAL_M2SR = 0.2918
+_LARGE_SPAN = 50.0  # of background fractions, beyond which their axis is logarithmic
 _LINES = ("-", "--", ":", "-.")
 _MARKERS = "osD^v<>pXP"
+
+
+def axis_label(axis: Any) -> str:
+    """Label of a histogram axis with a capital, such as ``Corrected energy (GeV)`` or ``CNN energy (GeV)``."""
+    text = str(axis.label or axis.name)
+    return text[:1].upper() + text[1:]
 
 
 def plot_efficiency_and_background(
@@ -35,6 +51,7 @@ def plot_efficiency_and_background(
     stem: str | os.PathLike[str],
     *,
     synthetic: bool,
+    energy_label: str = "Energy (GeV)",
     title: str = "",
     overwrite: bool = False,
 ) -> list[Path]:
@@ -47,6 +64,7 @@ def plot_efficiency_and_background(
         background: Background in the same bins.
         stem: Path without suffix.
         synthetic: Whether the data are simulated.
+        energy_label: Label of the energy axis, see :func:`axis_label`.
         title: Text over the figure, e.g. the region.
         overwrite: Replace files that exist.
 
@@ -95,11 +113,15 @@ def plot_efficiency_and_background(
             bottom.legend(loc="upper left")
         bottom.set_ylabel("Background fraction")
         ends = np.append((fraction + background.fraction_error)[measured], 0.01)
-        limits = np.append(background.fraction_error[limit], 0.0)
-        bottom.set_ylim(0.0, 1.25 * max(float(np.nanmax(ends)), float(limits.max())))
+        limits = np.where(limit, background.fraction_error, np.nan)
+        _fraction_range(bottom, float(np.nanmax(ends)), fraction, limits)
+        outside_markers(bottom, e_ref, limits, color=COLOURS["proton"])
+        if not background.success.any():
+            place: dict[str, Any] = {"transform": bottom.transAxes, "ha": "center", "va": "center"}
+            bottom.text(0.5, 0.5, "no data that fix the number of protons", **place)
         for ax in (top, bottom):
             ax.grid(alpha=0.25, lw=0.6)
-        energy_axis(bottom, *span)
+        energy_axis(bottom, *span, energy_label)
     return sheet.paths
 
 
@@ -220,7 +242,7 @@ def plot_cut_flow(
                     elinewidth=0.8,
                     label=cut,
                 )
-            energy_axis(ax, *span)
+            energy_axis(ax, *span, axis_label(cutflow.axes["energy"]))
             ax.grid(alpha=0.25, lw=0.6)
         left.set_ylabel("Cumulative efficiency")
         left.set_yscale("log")
@@ -232,6 +254,18 @@ def plot_cut_flow(
         handles, labels = left.get_legend_handles_labels()
         sheet.figure.legend(handles, labels, loc="outside right upper", title="Cuts in order")
     return sheet.paths
+
+
+def _fraction_range(ax: Axes, highest: float, fraction: FloatArray, limits: FloatArray) -> None:
+    """Up to all points and to limits below 1, logarithmic where small fractions would lie on the axis."""
+    seen = np.concatenate([fraction, limits])
+    seen = seen[np.isfinite(seen) & (seen > 0)]
+    top = max(highest, float(seen[seen <= 1.0].max(initial=0.0)))
+    if seen.size and top > _LARGE_SPAN * seen.min():
+        ax.set_yscale("log")
+        ax.set_ylim(0.4 * float(seen.min()), max(4.0 * top, 40.0 * float(seen.min())))
+    else:
+        ax.set_ylim(0.0, 1.25 * top)
 
 
 def _share(

@@ -16,7 +16,7 @@ from analysis.fluxtable import FluxTable
 from analysis.plots.style import COLOURS, PlotError, energy_axis, outside_markers, page, points
 from analysis.published import PublishedSpectrum, load
 
-__all__ = ["DEFAULT_PUBLISHED", "plot_flux"]
+__all__ = ["DEFAULT_PUBLISHED", "draw_published", "plot_flux", "vertical_range"]
 
 FloatArray = NDArray[np.float64]
 
@@ -87,12 +87,12 @@ def plot_flux(
             main, bottom = sheet.figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         span = (float(table.e_min[table.success].min()), float(table.e_max[table.success].max()))
         shown = min(span[0], 20.0), max(span[1], 7000.0)
-        heights = [_published(main, s, i, shown) for i, s in enumerate(spectra)]
+        heights = [draw_published(main, s, i, shown) for i, s in enumerate(spectra)]
         if curve is not None:
             _curve(main, curve, span, curve_label)
         points_of_table, limits = _table(main, table, label)
         heights.append(points_of_table)
-        _vertical_range(main, np.concatenate(heights), limits)
+        vertical_range(main, np.concatenate(heights), limits)
         outside_markers(main, table.e_ref, limits, color=COLOURS["data"])
         main.set_ylabel(_Y_LABEL)
         sheet.figure.legend(
@@ -105,7 +105,7 @@ def plot_flux(
     return sheet.paths
 
 
-def _published(
+def draw_published(
     ax: Axes, spectrum: PublishedSpectrum, number: int, shown: tuple[float, float]
 ) -> FloatArray:
     """Draw a published spectrum; returns the heights of the points in the energy range shown."""
@@ -207,7 +207,7 @@ def _confidence(table: FluxTable) -> str:
     return f"{100 * level:.0f} % CL" if isinstance(level, float) else "see table"
 
 
-def _vertical_range(ax: Axes, heights: FloatArray, limits: FloatArray) -> None:
+def vertical_range(ax: Axes, heights: FloatArray, limits: FloatArray) -> None:
     """Logarithmic over all points; limits far above them stay outside, marked on the frame."""
     ax.set_yscale("log")
     positive = heights[heights > 0]

@@ -20,7 +20,11 @@ from cre.provenance import sha256
 @click.argument("histograms", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder.")
 @click.option("--flux", type=click.Path(path_type=Path), help="Flux table (.ecsv, .csv or .json).")
-@click.option("--region", type=click.Choice(["fiducial", "topfiducial"]), default="fiducial")
+@click.option(
+    "--region",
+    type=click.Choice(["fiducial", "topfiducial"]),
+    help="Default the table's, or the only one of the file's card, or fiducial.",
+)
 @click.option(
     "--edge", type=click.Choice(["on", "off"]), help="Edge cut; default the table's, or on."
 )
@@ -31,7 +35,7 @@ def command(
     histograms: Path,
     output: Path,
     flux: Path | None,
-    region: str,
+    region: str | None,
     edge: Edge | None,
     bgo: str | None,
     chi2_max_gev: float,
@@ -66,4 +70,4 @@ def command(
         bgo=bgo,
         overwrite=overwrite,
     )
-    click.echo(f"wrote {len(paths)} figures to {output}")
+    click.echo(f"wrote {len(paths)} files to {output}")
