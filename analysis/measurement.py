@@ -40,6 +40,7 @@ _CARRIED = (  # metadata of the histogram file that travels with the flux
     "inputs",
     "ledger",
     "target_spectrum",
+    "energy",
     "injected",
     "score",
     "synthetic",

@@ -31,7 +31,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _SELECTION = (
     click.option("--card", type=click.Path(path_type=Path), help="Card; default that of the file."),
-    click.option("--region", type=click.Choice(["fiducial", "topfiducial"]), default="fiducial"),
+    click.option(
+        "--region",
+        type=click.Choice(["fiducial", "topfiducial"]),
+        help="Default that of the file's card, fiducial if it has both.",
+    ),
     click.option(
         "--edge",
         type=click.Choice(["on", "off"]),

@@ -71,9 +71,10 @@ def migrated(
         low, high = np.nan_to_num(factors.sys_n / safe), np.nan_to_num(factors.sys_p / safe)
     else:
         n, good = table.n_data, table.success
-        b, b_err = (
-            np.where(good & np.isfinite(x), x, 0.0) for x in (background.value, background.error)
-        )
+        # what the fitted shift adds is a systematic error of its own
+        shift = np.nan_to_num(background.parts.get("shift", np.zeros(n.size))) * n
+        still = np.sqrt(np.maximum(background.error**2 - shift**2, 0.0))
+        b, b_err = (np.where(good & np.isfinite(x), x, 0.0) for x in (background.value, still))
         folded = forward_fold(
             n,
             np.maximum(b, 0.0),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import click
 import numpy as np
 
 from analysis.histfile import load
 from analysis.measurement import measure
-from analysis.selection import Edge
+from analysis.selection import Edge, default_region
 from analysis.templatefit import FitResult
 from analysis.templatefit.resultfile import fit_text
 from cre.analysiscard import analysis_card
@@ -38,7 +38,7 @@ def command(
     histograms: Path,
     output: Path,
     card: Path | None,
-    region: str,
+    region: str | None,
     edge: Edge,
     bgo: str | None,
     score: str | None,
@@ -61,7 +61,7 @@ def command(
         msg = f"{path} exists; choose another --output or give --overwrite"
         raise FileExistsError(msg)
     output.mkdir(parents=True, exist_ok=True)
-    options = {
+    options: dict[str, Any] = {
         "region": region, "edge": edge, "bgo": bgo, "score_name": score, "cut": cut,
         "control": control, "e_min_gev": e_min_gev, "e_max_gev": e_max_gev,
     }  # fmt: skip
@@ -69,6 +69,7 @@ def command(
     with record(output / "provenance.json", "fit", arguments | options) as entry:
         content = load(histograms)
         entry.read(histograms)
+        options["region"] = region or default_region(content.meta)
         settings = flux_settings(analysis_card(card, content.meta), method="fit", **options)
         fit = settings.fit
         if way is not None:

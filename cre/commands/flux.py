@@ -13,7 +13,7 @@ from analysis.fluxtable import FluxTable, write_flux_table
 from analysis.histfile import load
 from analysis.measurement import measure
 from analysis.plots.systematics import systematics_table
-from analysis.selection import Edge
+from analysis.selection import Edge, default_region
 from analysis.systematics import with_systematics
 from cre.analysiscard import analysis_card
 from cre.measuring import (
@@ -61,7 +61,7 @@ def command(
     histograms: Path,
     output: Path,
     card: Path | None,
-    region: str,
+    region: str | None,
     edge: Edge,
     bgo: str | None,
     score: str | None,
@@ -82,7 +82,7 @@ def command(
         if path.exists() and not overwrite:
             msg = f"{path} exists; choose another name or give --overwrite"
             raise FileExistsError(msg)
-    options = {
+    options: dict[str, Any] = {
         "region": region, "edge": edge, "bgo": bgo, "score_name": score, "cut": cut,
         "control": control, "e_min_gev": e_min_gev, "e_max_gev": e_max_gev, "method": method,
         "migration": migration, "electrons_in_control": electrons_in_control, "index": index,
@@ -93,6 +93,7 @@ def command(
         content = load(histograms)
         entry.read(histograms)
         chosen = analysis_card(card, content.meta)
+        options["region"] = region or default_region(content.meta)
         settings = flux_settings(chosen, **options)
         meta = {**content.meta, "histograms_sha256": sha256(histograms)}
         if systematics:
@@ -140,10 +141,17 @@ def summary(table: FluxTable) -> str:
     poor = poor_fit(fit["deviance"], fit["ndf"], fit["p_value"]) if fit else None
     if poor is not None:
         lines.append(f"WARNING: {poor}")
-    if flux["region"] != "fiducial" and flux["migration"]["method"] == "none":
-        lines.append(
-            "WARNING: showers of this region leak; without unfolding their flux is off by 5 to 20 %"
-        )
+    if flux["region"] != "fiducial":
+        network = (table.meta.get("energy") or {}).get(flux["region"])
+        if network is None:
+            lines.append(
+                "WARNING: showers of this region leak, and these are corrected energies: take the energies of a "
+                "network (card topfiducial.yaml)"
+            )
+        else:
+            lines.append(f"energies of the network {network['model']}")
+        if flux["migration"]["method"] == "none":
+            lines.append("WARNING: events that migrate between energy bins are not corrected for")
     limited = set(flux["background_mc_limited_bins"])
     lines.append(
         f"{'E bin (GeV)':>19} {'N':>6} {'bkg':>6} {'eff':>6} {'A m2sr':>7} "

@@ -10,6 +10,8 @@ import pytest
 from analysis.exceptions import AnalysisError, HistogramMismatchError, IncompleteDataError
 from analysis.fluxsettings import FluxSettings
 from analysis.measurement import flux_from_histograms, measure
+from analysis.migration.correction import migrated
+from analysis.selection import project
 from analysis.systematics import Sources, with_systematics
 from analysis.templatefit import FitSettings
 from analysis.toys.draw import expectation, read_toy_model
@@ -253,3 +255,24 @@ def test_failed_bins_say_what_the_fit_says():
     assert reasons[12] == "no proton simulation in the window"
     assert "outside the energy range" in reasons[3]
     assert found.table.success[[11, 13]].all()
+
+
+def test_folding_leaves_the_error_of_the_shift_to_its_own_column():
+    _, hists, meta = toy()
+    found = measure(hists, meta, settings(migration="none"))
+    n = found.background.n_data
+    moved = 3.0 * np.sqrt(n)  # an error of the shift that would rule the statistical one
+    uncertain = replace(
+        found.background,
+        error=np.hypot(found.background.error, moved),
+        parts={
+            **found.background.parts,
+            "shift": np.hypot(found.background.parts["shift"], moved / np.maximum(n, 1.0)),
+        },
+    )
+    own, other = (
+        migrated(found.table, b, found.efficiency, *project(hists, meta), "fiducial", "folding")
+        for b in (found.background, uncertain)
+    )
+    assert other.dnde_errn == pytest.approx(own.dnde_errn, rel=1e-6, nan_ok=True)
+    assert other.dnde == pytest.approx(own.dnde, rel=1e-6, nan_ok=True)
