@@ -72,7 +72,7 @@ def plot_combination(
         raise PlotError(msg)
     span = float(table.e_min[good].min()), float(table.e_max[good].max())
     page_options = {"synthetic": synthetic, "overwrite": overwrite, "title": title}
-    with page(stem, (9.0, 7.6), **page_options) as sheet:  # type: ignore[arg-type]
+    with page(stem, (11.0, 7.6), **page_options) as sheet:  # type: ignore[arg-type]
         main, low = sheet.figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1))
         _published(main, published or load(_PUBLISHED), span)
         if curve is not None:
@@ -108,11 +108,18 @@ def plot_combination(
         main.set_yscale("log")
         main.set_ylim(0.45 * float(np.nanmin(shown)), 1.8 * float(np.nanmax(shown)))
         main.set_ylabel("E³ dN/dE (GeV² m⁻² s⁻¹ sr⁻¹)")
-        main.legend(title="statistical errors; published: stat. and syst.", loc="lower left")
+        main.legend(
+            title="statistical errors\n(published: stat. and syst.)",
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1.0),
+            borderaxespad=0.0,
+        )
         main.grid(alpha=0.25, lw=0.6)
         few_labels(main.yaxis)
         _ratios(low, combined)
         energy_axis(low, *span)
+        if span[1] / span[0] < 100:
+            few_labels(low.xaxis)
     return sheet.paths
 
 

@@ -82,7 +82,7 @@ def command(output: Path, scale: float, workers: int | None, overwrite: bool) ->
         folder = f"{here}/run" if region == "fiducial" else f"{here}/run_{region}"
         runs[region] = f"{folder}/histograms.json.gz"
         _do(run.command, f"{shlex.quote(str(card))} -o {folder} {processes} {again}")
-    _both(runs, here, dict.fromkeys(runs, ""), 1000.0, 300.0, again)
+    _both(runs, here, dict.fromkeys(runs, ""), 1000.0, 288.0, again)
     for kind in ("electron", "proton"):
         file = next(f for f in files if f"_{kind}_" in f.name)
         _do(
