@@ -5,22 +5,31 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from analysis.plots.networks import Distribution, plot_distributions, plot_efficiencies
+from analysis.plots.networks import (
+    Distribution,
+    plot_distributions,
+    plot_efficiencies,
+    plot_energy_quality,
+)
 from cre.card import Card, CardError, card_models
+from cre.evaluationfigures import energy_curve
 from models import catalogue
 from models.evaluation import EvaluationError
-from models.holdout import Holdout, score_holdout
+from models.holdout import EnergyEstimates, Holdout, score_holdout
 from models.performance import Performance
 from models.reference import (
     EnergyCut,
     ReferenceComparison,
+    ReferenceEnergy,
     compare_reference,
+    energy_rows,
+    reference_energy,
     reference_rows,
 )
 from processors.bundle import BundleRef, read_bundle
@@ -127,26 +136,36 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 class Geant4:
     """The Geant4 events beside their simulated twins: files, numbers, figures.
 
+    For the top-fiducial region the events are moved sideways; then the twins moved likewise are compared with
+    those simulated in the new place as well, under the part ``closure``.
+
     Args:
         folder: Folder of the evaluation; the ntuples go into ``geant4`` below it.
+        region: ``fiducial`` or ``topfiducial``.
         card: The card, for its cuts.
         models: The networks.
         calibration: Applied to simulated events.
+        energy_model: Files of the energy network.
         overwrite: Replace files that exist.
     """
 
     def __init__(
         self,
         folder: Path,
+        region: Literal["fiducial", "topfiducial"],
         card: Card,
         models: Models,
         calibration: Calibration | None,
         *,
+        energy_model: Sequence[BundleRef] = (),
         overwrite: bool,
     ) -> None:
-        self._folder, self._card, self._models = folder, card, models
+        self._folder: Path = folder
+        self._region: Literal["fiducial", "topfiducial"] = region
+        self._card, self._models, self._energy_model = card, models, energy_model
         self._calibration, self._overwrite = calibration, overwrite
         self._scored: dict[tuple[str, str], tuple[Holdout, Holdout]] = {}
+        self._direct: dict[tuple[str, str], Holdout] = {}
 
     def compare(
         self, result: Performance, names: Sequence[str], seed: int
@@ -162,40 +181,80 @@ class Geant4:
             Comparisons of full, hybrid and all events of both kinds.
         """
         cuts = {name: EnergyCut.of(result.rejections[name, _MAIN]) for name in names}
-        for pair in write_reference(self._folder / "geant4", seed=seed, overwrite=self._overwrite):
-            both = [
+        for pair in write_reference(
+            self._folder / "geant4", region=self._region, seed=seed, overwrite=self._overwrite
+        ):
+            scored = [
                 score_holdout(
-                    [path], "fiducial", self._card.cuts, self._models, names,
+                    [path], self._region, self._card.cuts, self._models, names,
                     calibration=self._calibration,
+                    energy_model=self._energy_model if pair.kind == "electron" else (),
                 )
-                for path in (pair.geant4, pair.simulation)
+                for path in pair.paths
             ]  # fmt: skip
-            self._scored[pair.kind, pair.part] = (both[0], both[1])
+            self._scored[pair.kind, pair.part] = (scored[0], scored[1])
+            if pair.direct is not None:
+                self._direct[pair.kind, pair.part] = scored[2]
         for kind in ("electron", "proton"):
             parts = [self._scored[kind, part] for part in ("full", "hybrid")]
             self._scored[kind, "all"] = (_joined(p[0] for p in parts), _joined(p[1] for p in parts))
-        return [
+            if self._direct:
+                self._direct[kind, "all"] = _joined(
+                    self._direct[kind, part] for part in ("full", "hybrid")
+                )
+        comparisons = [
             c
             for (kind, part), (there, here) in self._scored.items()
             for c in compare_reference(there, here, cuts, kind, part)
         ]
+        for kind, part in self._direct:
+            if part == "all":
+                moved = self._scored[kind, part][1]
+                comparisons += compare_reference(
+                    moved, self._direct[kind, part], cuts, kind, "closure"
+                )
+        return comparisons
+
+    def energies(self) -> list[ReferenceEnergy]:
+        """Quality of the energies of electrons, after :meth:`compare`; none without an energy network."""
+        out = []
+        for part in ("full", "hybrid", "all"):
+            there, here = self._scored["electron", part]
+            samples = {"Geant4": there, "simulation": here}
+            if self._direct:
+                samples = {"Geant4 moved": there, "simulation moved": here}
+                samples["simulation"] = self._direct["electron", part]
+            out += [
+                reference_energy(sample.energy, part, name)
+                for name, sample in samples.items()
+                if sample.energy is not None
+            ]
+        return out
 
     def write(
-        self, comparisons: list[ReferenceComparison], axes: Mapping[str, ScoreAxis], folder: Path
+        self,
+        comparisons: list[ReferenceComparison],
+        energies: Sequence[ReferenceEnergy],
+        axes: Mapping[str, ScoreAxis],
+        folder: Path,
     ) -> list[Path]:
-        """Write the table and the figures.
+        """Write the tables and the figures.
 
         Args:
             comparisons: Of :meth:`compare`.
+            energies: Of :meth:`energies`.
             axes: Score to its histogram axis.
             folder: Where the files go.
 
         Returns:
-            Paths of the table and of the figures.
+            Paths of the tables and of the figures.
         """
-        table = folder / "geant4.csv"
-        write_csv(table, reference_rows(comparisons))
-        out = [table]
+        out = [folder / "geant4.csv"]
+        write_csv(out[0], reference_rows(comparisons))
+        if energies:
+            out.append(folder / "geant4_energy.csv")
+            write_csv(out[1], energy_rows(energies))
+        moved = ", moved" if self._direct else ""
         common: dict[str, Any] = {"synthetic": True, "overwrite": self._overwrite}
         for name, axis in axes.items():
             panels = {
@@ -217,7 +276,15 @@ class Geant4:
                 folder / f"geant4_{name}",
                 label=axis.label,
                 notes=notes,
-                title="Geant4 and the same primaries simulated",
+                title=f"Geant4 and the same primaries simulated{moved}",
+                **common,
+            )
+        if energies:
+            curves = {e.sample: energy_curve(e.network[0]) for e in energies if e.part == "full"}
+            out += plot_energy_quality(
+                {"Leakage, 1 − E$_{raw}$/E$_{true}$": curves},
+                folder / "geant4_energy",
+                title="network's energy, full Geant4",
                 **common,
             )
         out += plot_efficiencies(
@@ -231,7 +298,7 @@ class Geant4:
             },
             folder / "geant4_efficiency",
             label="Electron efficiency at the 90 % cut",
-            title="full Geant4 events, 480–1150 GeV",
+            title=f"full Geant4{moved or ' events'}, 480–1150 GeV",
             **common,
         )
         return out
@@ -253,9 +320,18 @@ def _joined(samples: Iterable[Holdout]) -> Holdout:
         sampling=both("sampling"),
         rate=None,
         attention=None,
-        energy=None,
+        energy=_joined_energies(first.energy, second.energy),
         unscored=first.unscored + second.unscored,
     )
+
+
+def _joined_energies(
+    first: EnergyEstimates | None, second: EnergyEstimates | None
+) -> EnergyEstimates | None:
+    if first is None or second is None:
+        return None
+    columns = [np.concatenate([getattr(e, f.name) for e in (first, second)]) for f in fields(first)]
+    return EnergyEstimates(*columns)
 
 
 def _histogram(sample: Holdout, name: str, axis: ScoreAxis) -> Distribution:

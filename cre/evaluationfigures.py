@@ -21,7 +21,7 @@ from models.performance import Performance
 from models.rejection import Rejection
 from processors.score import ScoreAxis
 
-__all__ = ["draw_performance"]
+__all__ = ["draw_performance", "energy_curve"]
 
 _MAIN = 0.9
 _LABELS = {"true energy": "True energy (GeV)", "leakage": "Leakage, 1 − E$_{raw}$/E$_{true}$"}
@@ -114,8 +114,8 @@ def draw_performance(
         out += plot_energy_quality(
             {
                 _LABELS[by]: {
-                    "corrected energy": _energy(result.energy.before[by]),
-                    "energy network": _energy(result.energy.after[by]),
+                    "corrected energy": energy_curve(result.energy.before[by]),
+                    "energy network": energy_curve(result.energy.after[by]),
                 }
                 for by in result.energy.before
             },
@@ -124,6 +124,19 @@ def draw_performance(
             **common,
         )
     return out
+
+
+def energy_curve(c: Containment) -> EnergyCurve:
+    """Bias and widths of an energy estimate, as the figures take them."""
+    return EnergyCurve(
+        c.edges,
+        c.bias,
+        c.bias_error,
+        c.half_width_68,
+        c.half_width_68_error,
+        c.half_width_95,
+        c.half_width_95_error,
+    )
 
 
 def _rejection(r: Rejection) -> Curve:
@@ -170,15 +183,3 @@ def _cut(result: Performance, band: str, name: str, axis: ScoreAxis) -> float:
     d = result.distributions[band][name].electrons
     number = int(np.searchsorted(np.cumsum(d), (1 - _MAIN) * d.sum()))
     return axis.low + (axis.high - axis.low) * number / axis.bins
-
-
-def _energy(c: Containment) -> EnergyCurve:
-    return EnergyCurve(
-        c.edges,
-        c.bias,
-        c.bias_error,
-        c.half_width_68,
-        c.half_width_68_error,
-        c.half_width_95,
-        c.half_width_95_error,
-    )

@@ -1,10 +1,10 @@
-"""Scores of reference events (full Geant4 showers) against those of the simulation."""
+"""Scores and energies of reference events (full Geant4 showers) against those of the simulation."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,26 @@ import numpy.typing as npt
 from scipy import special
 
 from models.agreement import TwoSample, two_sample_test
+from models.containment import Containment, Pulls, containment, pulls
 from models.evaluation import ONE_SIGMA, EvaluationError
-from models.holdout import Holdout
+from models.holdout import EnergyEstimates, Holdout
 from models.rejection import Rejection
 
-__all__ = ["EnergyCut", "ReferenceComparison", "compare_reference", "reference_rows"]
+__all__ = [
+    "REFERENCE_LEAKAGE",
+    "EnergyCut",
+    "ReferenceComparison",
+    "ReferenceEnergy",
+    "compare_reference",
+    "energy_rows",
+    "reference_energy",
+    "reference_rows",
+]
 
 FloatArray = npt.NDArray[np.float64]
+
+#: Bins of the leakage 1 - E_raw/E_true for energies of reference events; contained ones have 0.06.
+REFERENCE_LEAKAGE = (0.0, 0.1, 0.2, 0.4, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +103,97 @@ class ReferenceComparison:
     above: int
     above_zeta_rejected: int | None
     test: TwoSample
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceEnergy:
+    """The energy of the electrons of one sample: reference events, or the same primaries simulated.
+
+    Attributes:
+        part: ``full``, ``hybrid`` or ``all``.
+        sample: Which.
+        corrected: Quality of the corrected energy by leakage; the last bin is all of them together.
+        network: The same of the network's energy.
+        pulls: Of the network's energy.
+    """
+
+    part: str
+    sample: str
+    corrected: tuple[Containment, Containment]
+    network: tuple[Containment, Containment]
+    pulls: Pulls
+
+
+def reference_energy(estimates: EnergyEstimates, part: str, sample: str) -> ReferenceEnergy:
+    """How well the energies of a sample of electrons are rebuilt.
+
+    Args:
+        estimates: What corrected energy and network say.
+        part: Which part of the reference.
+        sample: Which sample.
+
+    Returns:
+        Bias and widths in bins of leakage and of all events.
+    """
+    e = estimates
+    network = e.e_corr_gev * np.exp(e.log_ratio)
+    true = np.log(e.e_true_gev / e.e_corr_gev)
+    found = [
+        tuple(
+            containment(rec, e.e_true_gev, e.leakage, edges, weights=e.sampling)
+            for edges in (REFERENCE_LEAKAGE, (-1.0, 1.0))
+        )
+        for rec in (e.e_corr_gev, network)
+    ]
+    return ReferenceEnergy(
+        part,
+        sample,
+        (found[0][0], found[0][1]),
+        (found[1][0], found[1][1]),
+        pulls(e.log_ratio, e.log_sigma, true, e.sampling),
+    )
+
+
+def energy_rows(energies: Sequence[ReferenceEnergy]) -> list[dict[str, Any]]:
+    """Energies as rows of plain values: one per sample, estimate and bin, None where a bin is too small.
+
+    Args:
+        energies: Of :func:`reference_energy`.
+
+    Returns:
+        Rows; widths are relative to the true energy.
+    """
+    rows = []
+    for energy in energies:
+        for estimate, both in (("corrected", energy.corrected), ("network", energy.network)):
+            for curve in both:
+                for i in range(curve.events.size):
+                    row: dict[str, Any] = {
+                        "part": energy.part,
+                        "sample": energy.sample,
+                        "energy": estimate,
+                        "leakage_low": float(curve.edges[i]) if curve is both[0] else None,
+                        "leakage_high": float(curve.edges[i + 1]) if curve is both[0] else None,
+                        "events": int(curve.events[i]),
+                    }
+                    for name in _QUALITY:
+                        value = float(getattr(curve, name)[i])
+                        row[name] = value if math.isfinite(value) else None
+                    network = estimate == "network" and curve is both[1]
+                    row["pull_median"] = energy.pulls.median if network else None
+                    row["pull_width"] = energy.pulls.width if network else None
+                    rows.append(row)
+    return rows
+
+
+_QUALITY = (
+    "bias",
+    "bias_error",
+    "half_width_68",
+    "half_width_68_error",
+    "half_width_95",
+    "half_width_95_error",
+)
 
 
 def compare_reference(

@@ -2,7 +2,8 @@
 
 Only the energies in the BGO are those of Geant4. Electronics, reconstruction, trigger, STK and PSD are
 those of the simulation; what the STK and PSD need to know of a shower (backsplash, depth of the first
-interaction) is taken from a simulated shower of the same primary.
+interaction) is taken from a simulated shower of the same primary. For the top-fiducial region the events are
+moved sideways until they leave through a side (:mod:`simulation.moved`).
 """
 
 from __future__ import annotations
@@ -11,21 +12,25 @@ import json
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from simulation.cascade import electron_showers, proton_showers
 from simulation.events import Detector, Primaries, read_out
+from simulation.moved import draw_moves, moved_image, moved_reference
 from simulation.primaries import Rays
 from simulation.sample import GENERATOR
-from simulation.validation import Reference, load_reference
+from simulation.validation import Reference, load_reference, simulate
 from simulation.writer import write_ntuple
 
 __all__ = ["Pair", "write_reference"]
 
 Kind = Literal["electron", "proton"]
 Part = Literal["full", "hybrid"]
+Region = Literal["fiducial", "topfiducial"]
+Source = Literal["geant4", "geant4 primaries", "geant4 primaries moved"]
 
 _STREAM = {
     ("electron", "full"): 1,
@@ -46,32 +51,47 @@ _AS_WRITTEN = Detector(
 
 @dataclass(frozen=True)
 class Pair:
-    """Two files of the same primaries.
+    """Files of the same primaries.
 
     Attributes:
         kind: ``electron`` or ``proton``.
         part: ``full`` Geant4 events or the ``hybrid`` ones (a shower library at low energies).
         geant4: File of the Geant4 events.
-        simulation: File of the same primaries, simulated ``repeat`` times.
+        simulation: File of the same primaries, simulated ``repeat`` times; for the top-fiducial region in the
+            place where Geant4 had them and moved as the Geant4 events were.
+        direct: Top-fiducial: the same primaries simulated in the place to which they were moved. What
+            differs from ``simulation`` is the error of moving, not of the simulation.
     """
 
     kind: Kind
     part: Part
     geant4: Path
     simulation: Path
+    direct: Path | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files."""
+        return tuple(p for p in (self.geant4, self.simulation, self.direct) if p is not None)
 
 
 def write_reference(
-    folder: Path, *, seed: int = 1, repeat: int = 4, overwrite: bool = False
+    folder: Path,
+    *,
+    region: Region = "fiducial",
+    seed: int = 1,
+    repeat: int = 4,
+    overwrite: bool = False,
 ) -> list[Pair]:
     """Write the reference events and their simulated twins.
 
-    The record of the files says ``"source": "geant4"`` or ``"geant4 primaries"``; they are no data of the
-    experiment, and without generated events they serve no flux.
+    The record of the files says ``"source": "geant4"``, ``"geant4 primaries"`` or ``"geant4 primaries moved"``;
+    they are no data of the experiment, and without generated events they serve no flux.
 
     Args:
         folder: Folder of the files, made if needed.
-        seed: Seed of the electronics and of the simulated showers.
+        region: ``fiducial``: the events as they are; ``topfiducial``: moved until they leave through a side.
+        seed: Seed of the electronics, of the simulated showers and of the moves.
         repeat: How often each primary is simulated.
         overwrite: Replace files that exist.
 
@@ -87,42 +107,63 @@ def write_reference(
     for kind in kinds:
         reference = load_reference(kind)
         for part in parts:
-            rows = np.flatnonzero(reference.full == (part == "full"))
-            stem = f"DmlNtup_synthetic_geant4_{part}_{kind}"
-            pair = Pair(kind, part, folder / f"{stem}.root", folder / f"{stem}_simulated.root")
-            for path in (pair.geant4, pair.simulation):
+            events = reference.take(np.flatnonzero(reference.full == (part == "full")))
+            pair = _pair(folder, kind, part, region)
+            for path in pair.paths:
                 if path.exists() and not overwrite:
                     msg = f"{path} exists; choose another folder or allow overwriting (--overwrite)"
                     raise FileExistsError(msg)
             folder.mkdir(parents=True, exist_ok=True)
-            chosen = _taken(reference, rows)
-            _write(pair.geant4, kind, part, chosen, seed, 1, geant4=True)
-            _write(pair.simulation, kind, part, chosen, seed, repeat, geant4=False)
+            if pair.direct is None:
+                image = events.image_gev
+                _write(pair.geant4, kind, part, events, seed, 1, "geant4", image)
+                _write(pair.simulation, kind, part, events, seed, repeat, "geant4 primaries")
+            else:
+                _write_moved(pair, pair.direct, events, seed, repeat)
             pairs.append(pair)
     return pairs
 
 
-def _taken(reference: Reference, rows: np.ndarray[Any, np.dtype[np.intp]]) -> Reference:
-    return Reference(
-        reference.image_gev[rows],
-        reference.energy_gev[rows],
-        reference.position_mm[rows],
-        reference.direction[rows],
-        reference.full[rows],
-    )
+def _pair(folder: Path, kind: Kind, part: Part, region: Region) -> Pair:
+    stem = f"DmlNtup_synthetic_geant4_{part}_{kind}"
+    if region == "fiducial":
+        return Pair(kind, part, folder / f"{stem}.root", folder / f"{stem}_simulated.root")
+    names = (f"{stem}_moved.root", f"{stem}_simulated_moved.root", f"{stem}_simulated.root")
+    return Pair(kind, part, *(folder / name for name in names))
+
+
+def _write_moved(pair: Pair, direct: Path, events: Reference, seed: int, repeat: int) -> None:
+    kind, part = pair.kind, pair.part
+    moves = draw_moves(events, np.random.default_rng([seed, _STREAM[kind, part], 2]))
+    moved = moved_reference(events, moves)
+    _write(pair.geant4, kind, part, moved, seed, 1, "geant4", moved.image_gev)
+    here = simulate(kind, events.take(moves.rows), seed, repeat)
+    blocks = here.reshape(repeat, *moved.image_gev.shape)
+    image = np.concatenate([moved_image(block, moves) for block in blocks])
+    _write(pair.simulation, kind, part, moved, seed, repeat, "geant4 primaries moved", image)
+    _write(direct, kind, part, moved, seed, repeat, "geant4 primaries")
 
 
 def _write(
-    path: Path, kind: Kind, part: Part, events: Reference, seed: int, repeat: int, *, geant4: bool
+    path: Path,
+    kind: Kind,
+    part: Part,
+    events: Reference,
+    seed: int,
+    repeat: int,
+    source: Source,
+    image_gev: npt.NDArray[np.float64] | None = None,
 ) -> None:
-    rng = np.random.default_rng([seed, _STREAM[kind, part], int(geant4)])
+    """Write events with the bar energies given, else with simulated ones."""
+    stream = {"geant4": 1, "geant4 primaries": 0, "geant4 primaries moved": 3}[source]
+    rng = np.random.default_rng([seed, _STREAM[kind, part], stream])
     energy = np.tile(events.energy_gev, repeat)
     position, direction = (np.tile(v, (repeat, 1)) for v in (events.position_mm, events.direction))
     seeds = rng.integers(0, 2**64, energy.size, dtype=np.uint64)
     shoot = electron_showers if kind == "electron" else proton_showers
     deposits = shoot(energy, position, direction, seeds)
-    if geant4:
-        deposits = replace(deposits, bgo_gev=events.image_gev.astype(np.float32))
+    if image_gev is not None:
+        deposits = replace(deposits, bgo_gev=image_gev.astype(np.float32))
     n = energy.size
     primaries = Primaries(
         species=kind,
@@ -136,8 +177,12 @@ def _write(
     metadata = {
         "synthetic": True,
         "generator": GENERATOR,
-        "source": "geant4" if geant4 else "geant4 primaries",
-        "geant4": {"part": part, "events": int(events.energy_gev.size), "bgo_deposits": geant4},
+        "source": source,
+        "geant4": {
+            "part": part,
+            "events": int(events.energy_gev.size),
+            "bgo_deposits": source == "geant4",
+        },
         "kind": kind,
         "bgo_reconstruction": _AS_WRITTEN.reconstruction,
         "seed": seed,

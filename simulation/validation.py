@@ -1,11 +1,9 @@
-"""Compare simulated showers with the Geant4 reference events: figures and a table of numbers."""
+"""Simulated showers against the Geant4 reference events: shower variables and a table of numbers."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,13 +14,15 @@ from simulation.cascade import electron_showers, proton_showers
 from simulation.material import BLOCK_TOP_MM
 
 __all__ = [
+    "BAR_THRESHOLD_GEV",
     "Observables",
     "Reference",
+    "Table",
     "compare",
     "load_reference",
     "observe",
     "simulate",
-    "validate",
+    "triggered",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -53,6 +53,16 @@ class Reference:
     position_mm: FloatArray
     direction: FloatArray
     full: npt.NDArray[np.bool_]
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Reference:
+        """The events of some rows."""
+        return Reference(
+            self.image_gev[rows],
+            self.energy_gev[rows],
+            self.position_mm[rows],
+            self.direction[rows],
+            self.full[rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -142,8 +152,14 @@ def observe(image_gev: FloatArray, energy_gev: FloatArray) -> Observables:
     total = layers.sum(axis=1)
     rms = layer_rms_mm(image)
     last = f_last(layers / np.maximum(total, 1e-9)[:, None])
-    triggered = (layers[:, :4] > TRIGGER_GEV).all(axis=1)
-    return Observables(total / energy_gev, total, layers, rms, last, zeta(rms, last), triggered)
+    return Observables(
+        total / energy_gev, total, layers, rms, last, zeta(rms, last), triggered(layers)
+    )
+
+
+def triggered(layer_gev: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """The trigger-like condition on layer energies of shape (..., 14), shape (...,)."""
+    return np.asarray((layer_gev[..., :4] > TRIGGER_GEV).all(axis=-1))
 
 
 def compare(geant4: Observables, simulated: Observables, kind: Kind) -> Table:
@@ -192,83 +208,3 @@ def compare(geant4: Observables, simulated: Observables, kind: Kind) -> Table:
             for key, number in expected.items()
         }
     return table
-
-
-def validate(out_dir: Path, seed: int = 1, repeat: int = 4) -> dict[str, Table]:
-    """Compare electrons and protons with Geant4 and write tables and figures.
-
-    Args:
-        out_dir: Directory for ``validation.json``, ``validation.md`` and one figure per kind.
-        seed: Seed of the simulation.
-        repeat: How often each Geant4 primary is simulated.
-
-    Returns:
-        The table of each kind; electrons also against the full Geant4 events alone, whose
-        resolution is the one to reach.
-    """
-    out_dir.mkdir(parents=True, exist_ok=True)
-    tables: dict[str, Table] = {}
-    kinds: tuple[Kind, ...] = ("electron", "proton")
-    for kind in kinds:
-        reference = load_reference(kind)
-        geant4 = observe(reference.image_gev, reference.energy_gev)
-        image = simulate(kind, reference, seed, repeat)
-        simulated = observe(image, np.tile(reference.energy_gev, repeat))
-        tables[kind] = compare(geant4, simulated, kind)
-        full = observe(reference.image_gev[reference.full], reference.energy_gev[reference.full])
-        chosen = np.tile(reference.full, repeat)
-        energy = np.tile(reference.energy_gev, repeat)[chosen]
-        tables[f"{kind}_full"] = compare(full, observe(image[chosen], energy), kind)
-        _draw(out_dir / f"validation_{kind}.png", geant4, simulated, kind)
-    (out_dir / "validation.json").write_text(json.dumps(tables, indent=1) + "\n")
-    (out_dir / "validation.md").write_text(_markdown(tables))
-    return tables
-
-
-def _markdown(tables: dict[str, Table]) -> str:
-    lines = ["# Simulated showers against Geant4 (synthetic)", ""]
-    for kind, table in tables.items():
-        lines += [f"## {kind}", "", "| variable | number | Geant4 | simulation | relative |"]
-        lines += ["|---|---|---|---|---|"]
-        lines += [
-            f"| {name} | {key} | {v['geant4']:.4g} | {v['simulation']:.4g} | {v['relative']:+.1%} |"
-            for name, numbers in table.items()
-            for key, v in numbers.items()
-        ]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _draw(path: Path, geant4: Observables, simulated: Observables, kind: Kind) -> None:
-    import matplotlib.pyplot as plt  # noqa: PLC0415  (only figures need it)
-
-    deposit_edges = np.linspace(0.88, 0.97, 46) if kind == "electron" else np.linspace(0.0, 1.0, 46)
-    figure, axes = plt.subplots(2, 3, figsize=(13, 7.5), layout="constrained")
-    for o, label, style in ((geant4, "Geant4", "ks"), (simulated, "simulation", "C1-")):
-        use = o.triggered if kind == "proton" else np.ones(o.deposit.size, bool)
-        layers = np.arange(o.layer_gev.shape[1])
-        fraction = o.layer_gev[use] / o.total_gev[use][:, None]
-        axes[0, 0].plot(layers, fraction.mean(axis=0), style, label=label)
-        axes[0, 1].plot(layers, o.rms_mm[use].mean(axis=0), style, label=label)
-        panels = (
-            (axes[0, 2], o.deposit, "deposit / energy", deposit_edges),
-            (axes[1, 0], o.rms_mm.sum(axis=1), "sum of layer RMS (mm)", np.linspace(200, 1200, 51)),
-            (axes[1, 1], np.log10(np.maximum(o.f_last, 1e-9)), "log10 F_last", np.linspace(-5, 0, 51)),
-            (axes[1, 2], np.log10(np.maximum(o.zeta, 1e-9)), "log10 zeta", np.linspace(-1, 6, 57)),
-        )  # fmt: skip
-        for axis, value, name, edges in panels:
-            counts, _ = np.histogram(value[use], edges)
-            centres = (edges[1:] + edges[:-1]) / 2
-            density = counts / use.sum() / np.diff(edges)
-            if style == "ks":
-                error = np.sqrt(counts) / use.sum() / np.diff(edges)
-                axis.errorbar(centres, density, error, fmt="k.", label=label)
-            else:
-                axis.stairs(density, edges, color="C1", label=label)
-            axis.set(xlabel=name, ylabel="events per unit")
-    axes[0, 0].set(xlabel="layer", ylabel="mean share of the energy")
-    axes[0, 1].set(xlabel="layer", ylabel="mean RMS (mm)")
-    axes[0, 0].legend()
-    figure.suptitle(f"{kind} showers (synthetic)")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)

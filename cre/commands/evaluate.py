@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from cre.card import read_card
+from cre.card import read_card, shipped_card
 from cre.evaluation import Geant4, chosen, energy_bundles, ntuple_files, write_csv
 from cre.evaluationfigures import draw_performance
 from cre.progress import progress
@@ -16,7 +15,12 @@ from cre.provenance import program, record, write_json
 from models.evaluation import EvaluationError
 from models.holdout import score_holdout
 from models.performance import Performance, evaluate
-from models.reference import ReferenceComparison, reference_rows
+from models.reference import (
+    ReferenceComparison,
+    ReferenceEnergy,
+    energy_rows,
+    reference_rows,
+)
 from models.tables import performance_tables
 from processors.calibration import load_calibration
 from processors.ntuple import load_aliases
@@ -37,7 +41,11 @@ from processors.spectrum import parse
 )
 @click.option("--scores", help="Comma-separated; default all that the card has models for.")
 @click.option("--energy-model", multiple=True, help="Energy network; default the shipped one.")
-@click.option("--geant4", is_flag=True, help="Also hold the scores against Geant4 events.")
+@click.option(
+    "--geant4",
+    is_flag=True,
+    help="Also against Geant4 events (topfiducial: moved until they leave through a side).",
+)
 @click.option("--replicas", type=click.IntRange(20), default=200, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option("--aliases", default="dmlntup", show_default=True, help="Shipped name or YAML file.")
@@ -65,10 +73,7 @@ def command(
     if target.exists() and not overwrite:
         msg = f"{target} exists; choose another --output or give --overwrite"
         raise FileExistsError(msg)
-    if geant4 and region != "fiducial":
-        msg = "the Geant4 events are fiducial ones; --geant4 goes with the fiducial region"
-        raise click.UsageError(msg)
-    source = card or Path(str(resources.files("cre.cards") / "omega.yaml"))
+    source = card or shipped_card(region)
     wanted = tuple(scores.split(",")) if scores else ()
     resolved, names, models = chosen(read_card(source), region, _pairs(networks), wanted)
     energy = energy_bundles(energy_model, region)
@@ -100,11 +105,18 @@ def command(
         for name, rows in tables.items():
             write_csv(output / f"{name}.csv", rows)
         comparisons: list[ReferenceComparison] = []
+        energies: list[ReferenceEnergy] = []
         if geant4:
-            reference = Geant4(output, resolved, models, calibration, overwrite=overwrite)
+            reference = Geant4(
+                output, region, resolved, models, calibration,
+                energy_model=energy, overwrite=overwrite,
+            )  # fmt: skip
             comparisons = reference.compare(result, names, seed)
-            written += reference.write(comparisons, axes, output)
+            energies = reference.energies()
+            written += reference.write(comparisons, energies, axes, output)
             tables["geant4"] = reference_rows(comparisons)
+            if energies:
+                tables["geant4_energy"] = energy_rows(energies)
         write_json(
             target,
             {
@@ -123,7 +135,7 @@ def command(
             },
         )
         entry.wrote([target, *(output / f"{name}.csv" for name in tables), *written])
-    click.echo(summary(result, comparisons, synthetic=synthetic))
+    click.echo(summary(result, comparisons, energies, synthetic=synthetic))
     click.echo(f"wrote {target}, tables and figures")
 
 
@@ -139,7 +151,13 @@ def _pairs(entries: tuple[str, ...]) -> dict[str, list[str]]:
     return networks
 
 
-def summary(result: Performance, comparisons: list[ReferenceComparison], *, synthetic: bool) -> str:
+def summary(
+    result: Performance,
+    comparisons: list[ReferenceComparison],
+    energies: list[ReferenceEnergy],
+    *,
+    synthetic: bool,
+) -> str:
     """The main numbers as text."""
     lines = ["SYNTHETIC events, not data of the experiment"] if synthetic else []
     if result.unscored:
@@ -174,6 +192,7 @@ def summary(result: Performance, comparisons: list[ReferenceComparison], *, synt
             text += ", no proton left above zeta's cut either"
         lines.append(text)
     lines += _energy_lines(result) + _geant4_lines(comparisons)
+    lines += _geant4_energy_lines(energies)
     return "\n".join(lines)
 
 
@@ -214,4 +233,18 @@ def _geant4_lines(comparisons: list[ReferenceComparison]) -> list[str]:
                 f"{c.score:>12}: {c.above} of {c.reference_events} selected Geant4 protons above it, "
                 f"{rejected}; KS p = {c.test.p_value:.2g}"
             )
+    return lines
+
+
+def _geant4_energy_lines(energies: list[ReferenceEnergy]) -> list[str]:
+    lines = []
+    for e in energies:
+        if e.part != "full":
+            continue
+        c = e.network[1]
+        lines.append(
+            f"{e.sample:>19}: {int(c.events[0])} electrons, network's energy {100 * c.bias[0]:+.2f} "
+            f"± {100 * c.bias_error[0]:.2f} %, 68 % half width {100 * c.half_width_68[0]:.2f} ± "
+            f"{100 * c.half_width_68_error[0]:.2f} %, pulls {e.pulls.median:.2f} ± {e.pulls.width:.2f}"
+        )
     return lines

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from simulation.validation import validate
+from simulation.validationreport import validate
 
 
 @click.command("validate")

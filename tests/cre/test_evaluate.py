@@ -130,7 +130,6 @@ def test_what_is_refused(files: Path, tmp_path: Path, cre: Cre) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "without *.root" in fails("fiducial", empty, "--scores", "zeta")
-    assert "goes with the fiducial region" in fails("topfiducial", files, "--geant4")
     top = linear(tmp_path / "top.onnx", {"theta": 1.0}, content={"region": "topfiducial"})
     assert "is for the topfiducial region" in fails(
         "fiducial", files, "--models", f"hamf={top}", "--scores", "zeta,hamf"
@@ -181,6 +180,50 @@ def test_geant4_step(
     assert (out_folder / "geant4.csv").exists()
     for stem in ("geant4_zeta", "geant4_mine", "geant4_hamf", "geant4_efficiency"):
         assert (out_folder / f"{stem}.png").exists()
+
+
+def test_geant4_step_with_energies(
+    files: Path, tmp_path: Path, cre: Cre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moved events: a third file, a closure of the moving, and the energies of all three."""
+    asked: list[str] = []
+
+    def reference(folder: Path, *, region: str, **_: Any) -> list[Pair]:
+        asked.append(f"{region} in {folder.name}")
+        kinds: tuple[Any, ...] = ("electron", "proton")
+        parts: tuple[Any, ...] = ("full", "hybrid")
+        return [
+            Pair(kind, part, *(files / f"{kind}.root" for _ in range(3)))
+            for kind in kinds
+            for part in parts
+        ]
+
+    monkeypatch.setattr(evaluation, "write_reference", reference)
+    monkeypatch.setattr(evaluate, "draw_performance", lambda *_, **__: [])
+    out_folder = tmp_path / "g4"
+    model = energy_network(tmp_path / "energy.onnx")
+    arguments = ["--geant4", "--energy-model", model]
+    code, out, err = cre(
+        "evaluate", "fiducial", files, "-o", out_folder, *networks(files), *arguments
+    )
+    assert code == 0, err
+    assert asked == ["fiducial in geant4"]
+    assert "simulation moved: " in out
+    tables = json.loads((out_folder / "evaluation.json").read_text())["tables"]
+    closure = [r for r in tables["geant4"] if r["part"] == "closure"]
+    assert len(closure) == 2 * 3  # kinds, scores
+    assert {r["ks_distance"] for r in closure} == {0.0}
+    energies = tables["geant4_energy"]
+    samples = ("Geant4 moved", "simulation moved", "simulation")
+    assert {r["sample"] for r in energies} == set(samples)
+    for part in ("full", "hybrid", "all"):
+        rows = [r for r in energies if r["part"] == part and r["leakage_low"] is None]
+        assert len(rows) == 2 * 3
+        # one file, and a network that answers with the corrected energy
+        assert len({(r["bias"], r["half_width_68"]) for r in rows}) == 1
+        assert rows[0]["bias"] == pytest.approx(0.05, abs=0.02)
+    assert (out_folder / "geant4_energy.csv").exists()
+    assert (out_folder / "geant4_energy.png").stat().st_size > 10_000
 
 
 def test_scores_are_those_of_the_files(

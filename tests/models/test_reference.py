@@ -5,8 +5,14 @@ import pytest
 from scipy.stats import beta
 
 from models.evaluation import EvaluationError
-from models.holdout import Holdout
-from models.reference import EnergyCut, compare_reference, reference_rows
+from models.holdout import EnergyEstimates, Holdout
+from models.reference import (
+    EnergyCut,
+    compare_reference,
+    energy_rows,
+    reference_energy,
+    reference_rows,
+)
 from models.rejection import rejection
 
 
@@ -60,3 +66,40 @@ def test_nothing_above_the_cut():
     assert (only.above, only.reference_efficiency, only.reference_lower) == (0, 0.0, 0.0)
     assert only.above_zeta_rejected is None
     assert only.test.p_value == pytest.approx(1.0)
+
+
+def test_energies_by_leakage():
+    """ln(E/E_true) = -1 % ± 2 % below 10 % of leakage, and 5 % wide above; the stated error is 2 %."""
+    rng = np.random.default_rng(4)
+    n = 20_000
+    leaks = np.arange(n) % 2 == 1
+    off = -0.01 + np.where(leaks, 0.05, 0.02) * rng.standard_normal(n)
+    true, corrected = np.full(n, 700.0), np.full(n, 630.0)
+    estimates = EnergyEstimates(
+        true,
+        corrected,
+        np.where(leaks, 0.3, 0.05),
+        np.log(true / corrected) + off,
+        np.full(n, np.log(0.02)),
+        np.ones(n),
+    )
+    found = reference_energy(estimates, "full", "Geant4")
+    rows = energy_rows([found])
+    assert len(rows) == 2 * (4 + 1)
+    by = {(r["energy"], r["leakage_low"]): r for r in rows}
+    assert by["corrected", 0.0]["bias"] == pytest.approx(-0.1)
+    assert by["corrected", 0.0]["half_width_68"] == pytest.approx(0.0, abs=1e-12)
+    for low, width, events in ((0.0, 0.02, n // 2), (0.2, 0.05, n // 2)):
+        row = by["network", low]
+        assert row["events"] == events
+        assert row["bias"] == pytest.approx(np.expm1(-0.01), abs=4 * row["bias_error"])
+        assert row["half_width_68"] == pytest.approx(width * np.exp(-0.01), rel=0.05)
+        assert row["half_width_95"] == pytest.approx(2 * row["half_width_68"], rel=0.05)
+        assert row["pull_width"] is None
+    empty = by["network", 0.4]
+    assert (empty["events"], empty["bias"]) == (0, None)
+    every = by["network", None]
+    assert every["events"] == n
+    assert every["pull_median"] == pytest.approx(0.5, abs=0.05)
+    assert 1.0 < every["pull_width"] < 2.5
+    assert {r["sample"] for r in rows} == {"Geant4"}

@@ -18,7 +18,7 @@ def pairs(tmp_path_factory):
     def few(kind):
         events = load_reference(kind)
         rows = np.concatenate([np.arange(40), np.flatnonzero(~events.full)[:30]])
-        return geant4._taken(events, rows)
+        return events.take(rows)
 
     patch = pytest.MonkeyPatch()
     patch.setattr(geant4, "load_reference", few)
@@ -77,3 +77,33 @@ def test_axis_is_found_where_the_reference_says(pairs):
     # the reconstructed axis is a few percent too steep, as that of any event
     assert np.corrcoef(slope, expected)[0, 1] > 0.995
     assert np.polyfit(expected, slope, 1)[0] == pytest.approx(0.96, abs=0.04)
+
+
+def test_topfiducial_events_leave_through_a_side(tmp_path, monkeypatch):
+    monkeypatch.setattr(geant4, "load_reference", lambda kind: load_reference(kind).take(ROWS))
+    made = write_reference(tmp_path, region="topfiducial", repeat=2, seed=3)
+    assert len({path for pair in made for path in pair.paths}) == 12
+    for pair in made:
+        assert pair.direct is not None
+        records, columns = [], []
+        for path in pair.paths:
+            with uproot.open(path) as file:
+                records.append(json.loads(str(file["cre_metadata"])))
+                names = ["tt_ekin", "tt_bgoTotalE_GeV"]
+                columns.append(file["DmlNtup"].arrays(names, library="np"))
+        sources = ["geant4", "geant4 primaries moved", "geant4 primaries"]
+        assert [r["source"] for r in records] == sources
+        assert [r["geant4"]["bgo_deposits"] for r in records] == [True, False, False]
+        if pair.kind == "proton":
+            continue
+        there, moved, direct = columns
+        # electrons all leave a signal: the same primaries once and twice
+        assert np.tile(there["tt_ekin"], 2) == pytest.approx(moved["tt_ekin"])
+        assert direct["tt_ekin"] == pytest.approx(moved["tt_ekin"])
+        kept = [c["tt_bgoTotalE_GeV"] * 1e3 / c["tt_ekin"] for c in columns]
+        assert all(0.002 < k.min() < 0.75 for k in kept)
+        means = [k.mean() for k in kept]
+        assert means == pytest.approx([means[0]] * 3, abs=0.05)
+
+
+ROWS = np.r_[0:60, 800:860]
