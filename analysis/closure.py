@@ -10,21 +10,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.background import Background, fitted_background, proton_background
-from analysis.efficiency import signal_efficiency
+from analysis.closureflux import (
+    WAYS,
+    Way,
+    bin_integrals,
+    corrected,
+    draw_migration,
+    errors,
+    expected_bias,
+    uncorrected,
+)
 from analysis.exceptions import AnalysisError
-from analysis.flux import flux
 from analysis.fluxtable import FluxTable
 from analysis.templatefit import FitSettings, fit_templates
-from analysis.templates import Template
-from analysis.toys.draw import Expectation, draw_data, draw_simulation, expectation
+from analysis.toys.draw import (
+    Expectation,
+    draw_data,
+    draw_simulation,
+    expectation,
+    random_stream,
+)
 from analysis.toys.model import ToyModel
+from analysis.toys.response import Flux
 
-__all__ = ["QUANTITIES", "Closure", "closure"]
+__all__ = ["QUANTITIES", "WITH_MIGRATION", "Closure", "closure"]
 
 FloatArray = NDArray[np.float64]
 
@@ -39,6 +54,8 @@ QUANTITIES = (
     "sideband_background",
     "sideband_flux",
 )
+#: Pulls of the flux with what other spectra do to the correction of migration among the errors.
+WITH_MIGRATION = "flux_with_migration"
 _RATIOS = ("background", "flux")
 
 
@@ -50,11 +67,17 @@ class Closure:
         e_min: (n_energy,) lower edges, GeV.
         e_max: upper edges, GeV.
         expected: (n_energy,) events above the cut that are expected in the data.
+        migration: how the flux was corrected for migration: ``none``, ``bin_by_bin`` or ``folding``.
         truth: true value of each quantity per energy bin; of the coefficients ``s0`` and ``s1``.
         pulls: (number, n_energy) per name of :data:`QUANTITIES`; NaN where there is no result, −inf where
-            a yield ended at its limit 0 and has no error.
+            a yield ended at its limit 0 and has no error. The errors of the flux are those of data and
+            simulation; with a correction of migration there is :data:`WITH_MIGRATION` too.
         ratios: (number, n_energy) found over true background and flux, of the fit (``background``, ``flux``)
-            and of the control region without a shift (``sideband_background``, ``sideband_flux``).
+            and of the control region without a shift (``sideband_background``, ``sideband_flux``); with a
+            correction of migration also of the flux by that and by each simpler way (``flux_none``,
+            ``flux_bin_by_bin``, ``flux_folding``). NaN where the true flux is 0.
+        bias: with a correction of migration, by correction: (n_energy,) flux over the true one without any
+            fluctuation (:func:`analysis.closureflux.expected_bias`); else empty.
         coefficients: (number, 2) pulls of s0 and s1; NaN if the fit has none.
         deviance: (number,) deviance of the fit.
         ndf: (number,) score bins less parameters.
@@ -64,9 +87,11 @@ class Closure:
     e_min: FloatArray
     e_max: FloatArray
     expected: FloatArray
+    migration: Way
     truth: Mapping[str, FloatArray]
     pulls: Mapping[str, FloatArray]
     ratios: Mapping[str, FloatArray]
+    bias: Mapping[Way, FloatArray]
     coefficients: FloatArray
     deviance: FloatArray
     ndf: FloatArray
@@ -116,9 +141,19 @@ class Closure:
         known = np.isfinite(self.ratios[name])
         value = np.where(known, self.ratios[name], 0.0)
         mean = np.asarray(value.sum(axis=0) / _number(known, 1))
+        return mean, self.spread(name) / np.sqrt(_number(known, 2))
+
+    def spread(self, name: str) -> FloatArray:
+        """Standard deviation of found over true per energy bin; NaN without results.
+
+        Args:
+            name: a key of ``ratios``.
+        """
+        known = np.isfinite(self.ratios[name])
+        value = np.where(known, self.ratios[name], 0.0)
+        mean = value.sum(axis=0) / _number(known, 1)
         square = np.where(known, (value - mean) ** 2, 0.0).sum(axis=0)
-        number = _number(known, 2)
-        return mean, np.sqrt(square / (number * (number - 1.0)))
+        return np.asarray(np.sqrt(square / (_number(known, 2) - 1.0)))
 
     def _pull(self, name: str) -> FloatArray:
         return self.coefficients if name == "coefficients" else self.pulls[name]
@@ -142,13 +177,19 @@ def closure(
     proton_events: ArrayLike = 400_000.0,
     proton_bulk_weight: float = 10.0,
     flux_integral: ArrayLike | None = None,
+    spectrum: Flux | None = None,
+    migration: Way | Literal["auto"] = "auto",
     cut: float | None = None,
     control: tuple[float, float] | None = None,
 ) -> Closure:
     """Draw pseudo-experiments, fit them, and compare with what was injected.
 
-    The acceptance is exact: expected electrons over flux integral, bin by bin, so that migration between
-    energy bins, which cut and count does not unfold, is no part of the result.
+    Without a correction of migration the acceptance is exact: expected electrons over flux integral, bin by
+    bin, so that migration is no part of the result. With one, acceptance and response are drawn for each
+    pseudo-experiment with ``electron_events`` per bin, weighted to the target spectrum of the model, and the
+    flux goes through :func:`analysis.migration.correction.migrated` as in a measurement; the truth is the mean
+    of the injected flux over each bin. ``sys_migration``, the distance of two treatments, is not of one
+    Gaussian: the pulls of the flux are made without it, and once more with it.
 
     Args:
         model: the toy model.
@@ -160,7 +201,10 @@ def closure(
         electron_events: simulated electrons per energy bin, one number or (n,).
         proton_events: simulated protons, the same.
         proton_bulk_weight: weight of a proton outside the upper tail over that of one in it.
-        flux_integral: (n,) ∫f dE of the injected electrons, m⁻² s⁻¹ sr⁻¹; default the target of the model.
+        flux_integral: (n,) ∫f dE of the injected electrons, m⁻² s⁻¹ sr⁻¹; default that of ``spectrum``,
+            without one the target of the model.
+        spectrum: f, for its shape inside the bins; see :meth:`ToyModel.rates`.
+        migration: ``none``, ``bin_by_bin``, ``folding``, or ``auto``: none for fiducial, else folding.
         cut: score cut; default that of the model.
         control: control region of the background without a shift; default that of the model.
 
@@ -168,7 +212,7 @@ def closure(
         Pulls and what they refer to.
 
     Raises:
-        AnalysisError: ``number`` is not positive.
+        AnalysisError: ``number`` is not positive, or an unknown way to correct migration.
         ToyModelError: a number out of range.
     """
     if number < 1:
@@ -177,19 +221,26 @@ def closure(
     settings = settings or FitSettings()
     cut = float(model.score["cut"]) if cut is None else cut
     low, high = model.score["control"] if control is None else control
-    injected = model.target_flux_integral["electron"] if flux_integral is None else flux_integral
-    injected = np.asarray(injected, dtype=np.float64)
-    known = expectation(model, injected, livetime_s, shift=shift, e0_gev=settings.e0_gev)
+    way = _way(migration, model.region)
+    injected = _injected(model, flux_integral, spectrum)
+    known = expectation(
+        model, injected, livetime_s, flux=spectrum, shift=shift, e0_gev=settings.e0_gev
+    )
     truth = _truth(known, injected, cut)
-    acceptance = known.electrons.sum(axis=1) / (livetime_s * injected)
+    acceptance = known.electrons.sum(axis=1) / np.where(injected > 0, livetime_s * injected, np.nan)
 
     size = model.energies.size
-    pulls = {name: np.full((number, size), np.nan) for name in QUANTITIES}
-    ratios = {n: np.full((number, size), np.nan) for n in QUANTITIES if n.endswith(_RATIOS)}
+    compared = [n for n in QUANTITIES if n.endswith(_RATIOS)]
+    wanted = list(QUANTITIES)
+    if way != "none":
+        wanted += [WITH_MIGRATION]
+        compared += [f"flux_{w}" for w in WAYS[: WAYS.index(way) + 1]]
+    pulls = {name: np.full((number, size), np.nan) for name in wanted}
+    ratios = {name: np.full((number, size), np.nan) for name in compared}
     coefficients = np.full((number, 2), np.nan)
     deviance, ndf = np.zeros(number), np.zeros(number)
     failed = np.zeros(size, dtype=np.intp)
-    for i, own in enumerate(np.random.SeedSequence(seed).spawn(number)):
+    for i, own in enumerate(random_stream(seed, model.region).spawn(number)):
         rng = np.random.default_rng(own)
         data = draw_data(known, rng)
         electrons, protons = draw_simulation(
@@ -211,13 +262,19 @@ def closure(
             "sideband_background": (plain.value, plain.error),
         }
         results = {name: (value, error, error) for name, (value, error) in found.items()}
+        made = None if way == "none" else draw_migration(model, rng, electron_events)
         for name, background in (("flux", fitted), ("sideband_flux", plain)):
-            table = _flux(background, electrons, acceptance, livetime_s)
-            results[name] = (table.dnde, *_errors(table))
-        for name, (value, down, up) in results.items():
-            pulls[name][i] = _pull(value, truth[name], down, up)
+            if made is None:
+                tables = {way: uncorrected(background, electrons, acceptance, 0.0, livetime_s)}
+            else:
+                tables = corrected(background, electrons, made, livetime_s, model.region, way)
+            results |= _values(name, tables, way)
+        for name, pull in pulls.items():
+            value, down, up = results[name]
+            pull[i] = _pull(value, truth[_base(name)], down, up)
         for name, ratio in ratios.items():
-            ratio[i] = results[name][0] / truth[name]
+            true = truth[_base(name)]
+            ratio[i] = results[name][0] / np.where(true > 0, true, np.nan)
         for k, name in enumerate(("s0", "s1")):
             if settings.method != "per_bin" and name in fit.coefficients:
                 value, error = (np.array([x]) for x in fit.coefficients[name])
@@ -228,9 +285,11 @@ def closure(
         e_min=model.energy_edges[:-1].copy(),
         e_max=model.energy_edges[1:].copy(),
         expected=known.template("data").above(cut).value,
+        migration=way,
         truth=truth,
         pulls=pulls,
         ratios=ratios,
+        bias={} if way == "none" else expected_bias(known, injected, cut),
         coefficients=coefficients,
         deviance=deviance,
         ndf=ndf,
@@ -242,6 +301,42 @@ def _number(known: NDArray[np.bool_], least: int) -> FloatArray:
     """Results per energy bin, NaN where there are fewer than ``least``."""
     number = known.sum(axis=0)
     return np.where(number >= least, number, np.nan)
+
+
+def _way(migration: Way | Literal["auto"], region: str) -> Way:
+    """How migration is corrected."""
+    if migration == "auto":
+        return "none" if region == "fiducial" else "folding"
+    if migration not in WAYS:
+        msg = f"migration is corrected by auto, {', '.join(WAYS)}, not by {migration!r}"
+        raise AnalysisError(msg)
+    return migration
+
+
+def _values(
+    name: str, tables: Mapping[Way, FluxTable], way: Way
+) -> dict[str, tuple[FloatArray, FloatArray, FloatArray]]:
+    """Flux with its errors downwards and upwards, of the chosen way and of all beside it."""
+    table = tables[way]
+    values = {f"{name}_{w}": (t.dnde, *errors(t)) for w, t in tables.items()}
+    values[f"{name}_with_migration"] = (table.dnde, *errors(table))
+    return values | {name: (table.dnde, *errors(table, without={"migration"}))}
+
+
+def _base(name: str) -> str:
+    """The quantity of which a name is a variant."""
+    return "flux" if name.startswith("flux_") else name
+
+
+def _injected(
+    model: ToyModel, flux_integral: ArrayLike | None, spectrum: Flux | None
+) -> FloatArray:
+    """∫f dE of the injected electrons."""
+    if flux_integral is not None:
+        return np.asarray(flux_integral, dtype=np.float64)
+    if spectrum is not None:
+        return bin_integrals(spectrum, model.energy_edges)
+    return np.asarray(model.target_flux_integral["electron"])
 
 
 def _truth(known: Expectation, injected: FloatArray, cut: float) -> dict[str, FloatArray]:
@@ -268,37 +363,11 @@ def _fraction_error(background: Background) -> FloatArray:
     return np.asarray(np.hypot(background.fraction_error, counts))
 
 
-def _flux(
-    background: Background, electrons: Template, acceptance: FloatArray, livetime_s: float
-) -> FluxTable:
-    """Flux with this background and an acceptance without error; none where the background failed."""
-    signal = signal_efficiency(electrons, background.cut)
-    return flux(
-        background.n_data,
-        background.fraction,
-        background.fraction_error,
-        np.where(signal.success, signal.value, np.nan),
-        signal.error,
-        np.where(background.success, acceptance, np.nan),
-        0.0,
-        livetime_s,
-        background.e_min,
-        background.e_max,
-    )
-
-
-def _errors(table: FluxTable) -> tuple[FloatArray, FloatArray]:
-    """Errors of the flux downwards and upwards, with all that the table keeps apart."""
-    down, up = table.dnde_errn**2, table.dnde_errp**2
-    for below, above in table.systematics.values():
-        down, up = down + below**2, up + above**2
-    return np.sqrt(down), np.sqrt(up)
-
-
 def _pull(value: FloatArray, truth: FloatArray, down: FloatArray, up: FloatArray) -> FloatArray:
     """Distance to the truth over the error on its side."""
     error = np.where(value > truth, down, up)
     off = value - truth
     pull = off / np.where(error > 0, error, 1.0)
     # no error, as that of a yield at its limit: an interval of one point
-    return np.where(error > 0, pull, np.where(np.isnan(error), np.nan, np.sign(off) * np.inf))
+    beside = np.where(off == 0, 0.0, np.copysign(np.inf, off))
+    return np.where(error > 0, pull, np.where(np.isnan(error), np.nan, beside))

@@ -237,7 +237,7 @@ def _cut(entry: Any) -> Cut:
     raise SelectionError(msg)
 
 
-def shipped_card(region: Region) -> Path:
+def shipped_card(region: str) -> Path:
     """The card with networks that comes with the program for a region."""
     name = "omega" if region == "fiducial" else region
     return Path(str(resources.files("cre.cards") / f"{name}.yaml"))

@@ -4,7 +4,7 @@ A spectrum is a power law with any number of smooth breaks,
 
     flux(E) = norm (E/E0)^-g1 prod_i [1 + (E/Eb_i)^(|d_i|/s_i)]^(-s_i sign(d_i)),  d_i = g_(i+1) - g_i
 
-which for one softening is the form of the 2017 electron spectrum (Nature 552, 63). The sign keeps g1
+times exp(-(E/Ec)^p) if it has a cut-off, which for one softening is the form of the 2017 electron spectrum (Nature 552, 63). The sign keeps g1
 the index far below the first break when the spectrum hardens.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,12 @@ _KEYS = {
     ),
     "multiply_broken_power_law": ("norm", "e0_gev", "indices", "breaks_gev", "smoothness"),
 }
+#: Keys that every type may have: an exponential cut-off, of power 1 unless given.
+_CUTOFF = ("cutoff_gev", "cutoff_power")
 #: Gauss-Legendre nodes and the widest panel (in ln E) of the integral.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _PANEL = 0.25
+_MOST = 100.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Spectrum:
         indices: Positive indices below, between and above the breaks; one more than breaks.
         breaks_gev: Break energies, ascending.
         smoothness: Width of each break (0.1 for the published electron spectrum).
+        cutoff_gev: Energy of an exponential cut-off; infinite for none.
+        cutoff_power: Its steepness p; large for a step.
     """
 
     norm: float
@@ -56,6 +61,8 @@ class Spectrum:
     indices: tuple[float, ...]
     breaks_gev: tuple[float, ...] = ()
     smoothness: tuple[float, ...] = ()
+    cutoff_gev: float = math.inf
+    cutoff_power: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the lengths and the signs.
@@ -72,6 +79,12 @@ class Spectrum:
         positive = (self.norm, self.e0_gev, *self.breaks_gev, *self.smoothness)
         if not all(math.isfinite(v) and v > 0 for v in positive):
             msg = f"norm, e0_gev, breaks and smoothness must be positive, got {positive}"
+            raise ValueError(msg)
+        if not (self.cutoff_gev > 0 and 0 < self.cutoff_power < math.inf):
+            msg = (
+                f"cutoff_gev and cutoff_power must be positive, got {self.cutoff_gev} and "
+                f"{self.cutoff_power}"
+            )
             raise ValueError(msg)
         if not all(math.isfinite(v) for v in self.indices):
             msg = f"spectral indices must be finite, got {self.indices}"
@@ -100,6 +113,10 @@ class Spectrum:
             log_flux -= math.copysign(width, change) * np.logaddexp(
                 0.0, power * (log_e - math.log(e_break))
             )
+        if math.isfinite(self.cutoff_gev):
+            end = self.cutoff_power * (log_e - math.log(self.cutoff_gev))
+            # zero long before the exponent overflows
+            return np.asarray(np.exp(log_flux - np.exp(np.minimum(end, _MOST))), np.float64)
         return np.asarray(np.exp(log_flux), np.float64)
 
     def integral(self, e_min_gev: npt.ArrayLike, e_max_gev: npt.ArrayLike) -> FloatArray:
@@ -110,7 +127,8 @@ class Spectrum:
             e_max_gev: Upper limits, broadcast against the lower ones.
 
         Returns:
-            Integral in m^-2 s^-1 sr^-1; negative where the limits are swapped.
+            Integral in m^-2 s^-1 sr^-1; negative where the limits are swapped. A cut-off of power 100,
+            nearly a step, is integrated to about a per cent of a bin of 15 %.
         """
         low, high = np.broadcast_arrays(
             np.log(np.asarray(e_min_gev, np.float64)), np.log(np.asarray(e_max_gev, np.float64))
@@ -127,6 +145,10 @@ class Spectrum:
 
     def to_dict(self) -> dict[str, Any]:
         """The spectrum as it is written in cards and metadata; :func:`parse` reads it back."""
+        end = {"cutoff_gev": self.cutoff_gev, "cutoff_power": self.cutoff_power}
+        return self._without_cutoff() | (end if math.isfinite(self.cutoff_gev) else {})
+
+    def _without_cutoff(self) -> dict[str, Any]:
         if not self.breaks_gev:
             return {
                 "type": "power_law",
@@ -176,7 +198,8 @@ def parse(spectrum: Mapping[str, Any]) -> Spectrum:
         spectrum: ``{"type": "power_law", "norm", "index", "e0_gev"}``,
             ``{"type": "smoothly_broken_power_law", "norm", "e0_gev", "index1", "index2", "break_gev",
             "smoothness"}`` or ``{"type": "multiply_broken_power_law", "norm", "e0_gev", "indices",
-            "breaks_gev", "smoothness"}`` with lists in the last three.
+            "breaks_gev", "smoothness"}`` with lists in the last three; each may have ``cutoff_gev`` and
+            with it ``cutoff_power``.
 
     Returns:
         The spectrum.
@@ -189,12 +212,21 @@ def parse(spectrum: Mapping[str, Any]) -> Spectrum:
         msg = f"unknown spectrum type {kind!r}; use one of {', '.join(_KEYS)}"
         raise ValueError(msg)
     expected = {"type", *_KEYS[kind]}
-    if expected != set(spectrum):
+    allowed = expected | (set(_CUTOFF) if "cutoff_gev" in spectrum else set())
+    if not expected <= set(spectrum) <= allowed:
         missing = sorted(expected - set(spectrum))
-        unknown = sorted(set(spectrum) - expected)
+        unknown = sorted(set(spectrum) - allowed)
         msg = f"spectrum of type {kind}: missing keys {missing}, unknown keys {unknown}"
         raise ValueError(msg)
     norm, e0 = _number(spectrum, "norm"), _number(spectrum, "e0_gev")
+    found = _endless(spectrum, kind, norm, e0)
+    if "cutoff_gev" not in spectrum:
+        return found
+    power = _number(spectrum, "cutoff_power") if "cutoff_power" in spectrum else 1.0
+    return replace(found, cutoff_gev=_number(spectrum, "cutoff_gev"), cutoff_power=power)
+
+
+def _endless(spectrum: Mapping[str, Any], kind: str, norm: float, e0: float) -> Spectrum:
     if kind == "power_law":
         return Spectrum(norm, e0, (_number(spectrum, "index"),))
     if kind == "smoothly_broken_power_law":

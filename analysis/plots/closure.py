@@ -16,7 +16,7 @@ from analysis.intervals import ONE_SIGMA, clopper_pearson
 from analysis.plots.style import COLOURS, PlotError, distances, energy_axis, outside_markers, page
 from analysis.plots.ticks import few_labels
 
-__all__ = ["plot_flux_bias", "plot_pulls"]
+__all__ = ["plot_flux_bias", "plot_migration_bias", "plot_pulls"]
 
 FloatArray = NDArray[np.float64]
 
@@ -28,7 +28,9 @@ _SERIES = (
     ("v", "#8C6D1F"),
     ("p", "#56B4E9"),
 )
+_LINES = (("#D55E00", "--"), ("#0072B2", "-."), ("#009E73", "-"), ("#CC79A7", ":"))
 _TWO_SIGMA = 0.9545
+_WELL = 0.1  # error of a mean ratio that is worth its place on the axis
 _SPREAD = 0.018  # of the energy, between series of points
 
 
@@ -104,7 +106,8 @@ def plot_pulls(
         mean.tick_params(labelbottom=False)
         for ax in (mean, width):
             ax.grid(alpha=0.25, lw=0.6)
-        energy_axis(width, float(low.min()), float(high.max()))
+        some = np.any([np.isfinite(p).any(axis=0) for p in arrays.values()], axis=0)
+        energy_axis(width, float(low[some].min()), float(high[some].max()))
         few_labels(width.xaxis)
         _coverage(cover, arrays, low >= above_gev * (1 - 1e-9), above_gev)
         handles, labels = mean.get_legend_handles_labels()
@@ -163,14 +166,113 @@ def plot_flux_bias(
             x = e_ref * (1 + _SPREAD * (k - 0.5 * (len(arrays) - 1)))
             _series(ax, x, value, error, marker, colour, name)
         ax.axhline(1.0, color=COLOURS["total"], lw=0.9)
-        ends = np.concatenate([np.abs(v - 1) + np.nan_to_num(s) for v, s in arrays.values()])
-        most = float(np.nanmax(ends[np.isfinite(ends)], initial=0.005))
+        ends, errors = (
+            np.concatenate(x)
+            for x in zip(*((np.abs(v - 1) + s, s) for v, s in _known(arrays)), strict=True)
+        )
+        # the points that are measured well set the scale, if there are any
+        most = float(ends[(errors <= max(_WELL, errors.min()))].max(initial=0.005))
         ax.set_ylim(1 - 1.15 * most, 1 + 1.6 * most)
-        energy_axis(ax, float(low.min()), float(high.max()))
+        some = np.any([np.isfinite(v) for v, _ in arrays.values()], axis=0)
+        energy_axis(ax, float(low[some].min()), float(high[some].max()))
+        for k, ((value, _), (_, colour)) in enumerate(zip(arrays.values(), _SERIES, strict=False)):
+            x = e_ref * (1 + _SPREAD * (k - 0.5 * (len(arrays) - 1)))
+            outside_markers(ax, x, value, color=colour)
         few_labels(ax.xaxis)
         ax.set_ylabel(f"Mean {quantity} / injected {quantity}")
         ax.grid(alpha=0.25, lw=0.6)
         ax.legend(loc="upper left")
+    return sheet.paths
+
+
+def plot_migration_bias(
+    e_min: ArrayLike,
+    e_max: ArrayLike,
+    bias: Mapping[str, ArrayLike],
+    toys: tuple[str, ArrayLike, ArrayLike],
+    spread: ArrayLike,
+    injected: ArrayLike,
+    target: ArrayLike,
+    stem: str | os.PathLike[str],
+    *,
+    title: str = "",
+    overwrite: bool = False,
+) -> list[Path]:
+    """Injected spectrum, and the flux over it by each correction of energy migration.
+
+    Args:
+        e_min: (n_energy,) lower edges, GeV.
+        e_max: (n_energy,) upper edges, GeV.
+        bias: correction to the ratio (n_energy,) that it gives if nothing fluctuates; four at most.
+        toys: name of a correction, mean ratio of its toys and its error, (n_energy,) each.
+        spread: (n_energy,) standard deviation of the ratio in single toys, drawn as a band.
+        injected: (n_energy,) mean flux in each bin, GeV⁻¹ m⁻² s⁻¹ sr⁻¹.
+        target: (n_energy,) that of the target spectrum of the simulation.
+        stem: path without suffix.
+        title: text over the figure.
+        overwrite: replace files that exist.
+
+    Returns:
+        Paths of the PNG and the PDF.
+
+    Raises:
+        PlotError: no corrections or too many, other shapes, or nothing finite.
+        FileExistsError: a file exists and ``overwrite`` is not set.
+    """
+    low, high = (np.asarray(x, np.float64) for x in (e_min, e_max))
+    lines = {name: np.asarray(v, np.float64) for name, v in bias.items()}
+    value, error, band, true, reference = (
+        np.asarray(x, np.float64) for x in (*toys[1:], spread, injected, target)
+    )
+    if not 0 < len(lines) <= len(_LINES):
+        msg = f"the bias of one to {len(_LINES)} corrections can be drawn, got {len(lines)}"
+        raise PlotError(msg)
+    if any(v.shape != low.shape for v in (*lines.values(), value, error, band, true, reference)):
+        msg = f"one number per energy bin ({low.size}) is needed of each ratio and spectrum"
+        raise PlotError(msg)
+    here = np.isfinite(value) & np.isfinite(np.array(list(lines.values()))).all(axis=0)
+    if not here.any():
+        msg = "no ratio is finite: nothing to draw"
+        raise PlotError(msg)
+    first, last = np.flatnonzero(here)[[0, -1]]
+    part = slice(first, last + 1)
+    edges = np.append(low[part], high[last])
+    e_ref = np.sqrt(low * high)
+    with page(stem, (6.8, 6.0), synthetic=True, overwrite=overwrite, title=title) as sheet:
+        top, ax = sheet.figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+        for flux, colour, style, name in (
+            (true, COLOURS["data"], "-", "injected"),
+            (reference, COLOURS["total"], ":", "target of the simulation"),
+        ):
+            scaled = flux[part] * e_ref[part] ** 3
+            top.stairs(scaled, edges, baseline=None, color=colour, ls=style, label=name)
+        top.set_ylabel("E³ × flux\n(GeV² m⁻² s⁻¹ sr⁻¹)")
+        top.set_ylim(bottom=0.0)
+        top.tick_params(labelbottom=False)
+        top.legend(loc="lower left")
+        ax.fill_between(
+            np.repeat(edges, 2)[1:-1],
+            np.repeat(1 - np.nan_to_num(band[part]), 2),
+            np.repeat(1 + np.nan_to_num(band[part]), 2),
+            color="#BBBBBB",
+            alpha=0.45,
+            lw=0,
+            label="spread of one toy",
+        )
+        for (name, ratio), (colour, style) in zip(lines.items(), _LINES, strict=False):
+            ax.stairs(ratio[part], edges, baseline=None, color=colour, ls=style, label=name)
+        shown = np.where(here, value, np.nan)
+        _series(ax, e_ref, shown, error, "o", COLOURS["data"], f"{toys[0]}, mean of toys")
+        ax.axhline(1.0, color=COLOURS["total"], lw=0.7)
+        away = np.concatenate([np.abs(v[part] - 1) for v in lines.values()])
+        half = max(0.02, 1.3 * float(np.nanmax(away)))
+        ax.set_ylim(1 - half, 1 + 1.9 * half)
+        outside_markers(ax, e_ref[here], value[here], color=COLOURS["data"])
+        energy_axis(ax, float(edges[0]), float(edges[-1]))
+        few_labels(ax.xaxis)
+        ax.set_ylabel("Flux / injected flux")
+        ax.grid(alpha=0.25, lw=0.6)
+        ax.legend(loc="upper left", ncols=2)
     return sheet.paths
 
 
@@ -181,6 +283,11 @@ def _series(
     bars = np.nan_to_num(error[good])
     style: dict[str, Any] = {"ms": 3.6, "elinewidth": 0.9, "color": colour}
     ax.errorbar(x[good], y[good], yerr=bars, fmt=marker, label=label, **style)
+
+
+def _known(arrays: Mapping[str, tuple[FloatArray, FloatArray]]) -> list[tuple[FloatArray, ...]]:
+    """Finite ratios with their errors, 0 where there is none."""
+    return [(v[np.isfinite(v)], np.nan_to_num(s)[np.isfinite(v)]) for v, s in arrays.values()]
 
 
 def _limits(ax: Axes, centre: float, least: float) -> None:

@@ -18,20 +18,25 @@ from analysis.fluxtable import plain
 from analysis.shapes.forms import cdf
 from analysis.templates import Template
 from analysis.toys.model import ToyModel, ToyModelError, read_toy_model
+from analysis.toys.response import Flux
 
 __all__ = [
     "Expectation",
     "ToyModel",
     "ToyModelError",
     "draw_data",
+    "draw_response",
     "draw_simulation",
     "draw_weighted",
     "expectation",
+    "random_stream",
     "read_toy_model",
     "truth_table",
 ]
 
 FloatArray = NDArray[np.float64]
+
+_STREAM = 2**31  # beyond the numbers that pseudo-experiments are spawned with
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +75,13 @@ class Expectation:
         return _template(self.model, kind, values[kind], np.zeros_like(self.electrons))
 
     def background_fraction(self, cut: float) -> FloatArray:
-        """Share of protons among all counts at or above a cut on a bin edge, shape (n_energy,)."""
-        return np.asarray(
-            self.template("proton").above(cut).value / self.template("data").above(cut).value
-        )
+        """Share of protons among all counts at or above a cut on a bin edge, shape (n_energy,).
+
+        NaN where nothing is expected.
+        """
+        total = self.template("data").above(cut).value
+        share = self.template("proton").above(cut).value / np.where(total > 0, total, 1.0)
+        return np.where(total > 0, share, np.nan)
 
 
 def expectation(
@@ -81,6 +89,7 @@ def expectation(
     electron_flux_integral: ArrayLike,
     livetime_s: float,
     *,
+    flux: Flux | None = None,
     shift: tuple[float, float] = (0.0, 0.0),
     e0_gev: float = 1000.0,
     width: float = 1.0,
@@ -92,6 +101,7 @@ def expectation(
         model: the toy model.
         electron_flux_integral: (n,) ∫f dE over each bin of true energy, m⁻² s⁻¹ sr⁻¹.
         livetime_s: s, > 0.
+        flux: f, for its shape inside the bins; see :meth:`ToyModel.rates`.
         shift: s0 and s1 of the proton shift, in units of the score.
         e0_gev: reference energy of the shift, GeV.
         width: stretching of the proton shape about its mean on the axis, > 0.
@@ -103,11 +113,12 @@ def expectation(
     Raises:
         ToyModelError: a number out of range, or another number of energy bins.
     """
-    flux = np.asarray(electron_flux_integral, dtype=np.float64)
-    if flux.shape != model.energies.shape or not np.all(np.isfinite(flux) & (flux >= 0)):
+    integral = np.asarray(electron_flux_integral, dtype=np.float64)
+    good = integral.shape == model.energies.shape
+    if not (good and np.all(np.isfinite(integral) & (integral >= 0))):
         msg = (
             f"the injected flux needs one integral >= 0 for each of {model.energies.size} energy bins, "
-            f"got shape {flux.shape}"
+            f"got shape {integral.shape}"
         )
         raise ToyModelError(msg)
     numbers = {"livetime_s": livetime_s, "width": width, "e0_gev": e0_gev}
@@ -119,7 +130,8 @@ def expectation(
         msg = f"proton_scale must be >= 0 and the shift finite, got {proton_scale!r} and {shift!r}"
         raise ToyModelError(msg)
     s = shift[0] + shift[1] * np.log10(model.energies / e0_gev)
-    electrons = (livetime_s * model.electron_rate(flux))[:, None] * model.shapes["electron"].values
+    rate = livetime_s * model.electron_rate(integral, flux)
+    electrons = rate[:, None] * model.shapes["electron"].values
     rate = livetime_s * proton_scale * model.proton_rate
     return Expectation(
         model=model,
@@ -161,6 +173,19 @@ def truth_table(truth: Expectation, cut: float) -> dict[str, Any]:
         "proton_shift": truth.shift,
     }
     return {"cut": float(cut), **plain(columns)}
+
+
+def random_stream(seed: int, region: str) -> np.random.SeedSequence:
+    """Seeds of a region: toys of two regions are independent also with the same seed.
+
+    Args:
+        seed: of the user, >= 0.
+        region: ``fiducial`` or ``topfiducial``.
+
+    Returns:
+        For :func:`numpy.random.default_rng`; of the fiducial region that of the seed alone.
+    """
+    return np.random.SeedSequence(seed, spawn_key=() if region == "fiducial" else (_STREAM,))
 
 
 def draw_data(truth: Expectation, rng: np.random.Generator) -> Template:
@@ -224,6 +249,35 @@ def draw_simulation(
     return _template(model, "electron", *drawn[0]), _template(model, "proton", *drawn[1])
 
 
+def draw_response(
+    model: ToyModel, rng: np.random.Generator, electron_events: ArrayLike = 2000.0
+) -> tuple[FloatArray, FloatArray]:
+    """Migration of simulated electrons of finite statistics, beyond the ends of the axis as in its end bins.
+
+    Args:
+        model: the toy model.
+        rng: random numbers.
+        electron_events: see :func:`draw_simulation`, here per bin of true energy.
+
+    Returns:
+        Σw in s⁻¹ and Σw², (n + 2, n + 2), bins of true and reconstructed energy with flow bins.
+
+    Raises:
+        ToyModelError: a number out of range.
+    """
+    rates = model.rates(model.target_flux_integral["electron"])
+    total = rates.sum(axis=1)
+    shape = rates / np.where(total > 0, total, 1.0)[:, None]
+    # of the bins that the least energy cuts, fewer
+    before = model.acceptance * model.target_flux_integral["electron"]
+    kept = np.minimum(total[1:-1] / before, 1.0)
+    try:
+        wanted = np.pad(np.broadcast_to(electron_events, before.shape) * kept, 1, mode="edge")
+    except ValueError:
+        wanted = np.asarray(electron_events)
+    return draw_weighted("electron", shape, np.ones_like(shape), total, wanted, rng)
+
+
 def _moved_protons(model: ToyModel, shift: FloatArray, width: float) -> FloatArray:
     """Proton shape of the data, sum 1 per energy bin."""
     form = model.parametrisation.smooth("proton").form
@@ -267,10 +321,12 @@ def draw_weighted(
     if not np.all(np.isfinite(wanted) & (wanted >= 0)):
         msg = f"{kind} events: one number >= 0, or one for each of {rate.size} bins, got {events!r}"
         raise ToyModelError(msg)
+    wanted = np.where(rate > 0, wanted, 0.0)  # bins below the least energy
     per_rate = np.sum(shape / relative, axis=1)  # events of weight 1 per unit of rate
     unit = rate * per_rate / np.where(wanted > 0, wanted, 1.0)
     weight = unit[:, None] * relative
-    mean = np.where((wanted > 0)[:, None], rate[:, None] * shape / weight, 0.0)
+    some = (wanted > 0)[:, None]
+    mean = np.where(some, rate[:, None] * shape / np.where(some, weight, 1.0), 0.0)
     counts = rng.poisson(mean)
     return counts * weight, counts * weight**2
 

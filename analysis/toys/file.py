@@ -10,11 +10,12 @@ import hist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from analysis.fluxtable import plain
 from analysis.templates import Template
-from analysis.toys.draw import Expectation, draw_data, draw_simulation, draw_weighted
+from analysis.toys.draw import Expectation, draw_data, draw_response, draw_simulation
 from analysis.toys.model import ToyModel
 
-__all__ = ["toy_histograms"]
+__all__ = ["generated", "migration_histograms", "toy_histograms"]
 
 FloatArray = NDArray[np.float64]
 
@@ -65,49 +66,88 @@ def toy_histograms(
     }
     electrons, protons = draw_simulation(model, rng, **events)  # type: ignore[arg-type]
     drawn = {"data": data, "electron": electrons, "proton": protons}
-    rate = model.selected(model.target_flux_integral["electron"])
-    wanted = np.pad(np.broadcast_to(electron_events, model.energies.shape), 1, mode="edge")
-    shape = model.full_response
-    response = draw_weighted("electron", shape, np.ones_like(shape), rate, wanted, rng)
     hists = _book(model)
-    _score, _passed, _response, _cutflow = (
-        hists[n] for n in ("score", "passed", "response", "cutflow")
-    )
+    _score, _cutflow = hists["score"], hists["cutflow"]
     for kind, part in drawn.items():
         _put(_score, (kind, model.region, model.bgo, "pass"), part.values, part.variances)
         total = part.total()
         for stat in _STATS:
             _put(_cutflow, (kind, model.region, model.bgo, "toy", stat), *total)
-    where = ("electron", model.region, model.bgo, "pass")
-    _put(_response, where, *response, flow=True)
-    _put(_passed, where, response[0].sum(axis=1), response[1].sum(axis=1), flow=True)
+    hists |= migration_histograms(model, rng, electron_events)
     return hists, _meta(truth, drawn, injected, events, program, notes)
 
 
-def _book(model: ToyModel) -> dict[str, hist.Hist[Any]]:
-    """Empty histograms with the axes of a run."""
-    kind = hist.axis.StrCategory(["data", "electron", "proton"], name="kind", label="sample")
-    simulated = hist.axis.StrCategory(["electron", "proton"], name="kind", label="sample")
-    region = hist.axis.StrCategory(["fiducial", "topfiducial"], name="region", label="region")
-    bgo = hist.axis.StrCategory([model.bgo], name="bgo", label="BGO reconstruction")
-    edge = hist.axis.StrCategory(["pass", "fail"], name="edge", label="edge cut")
-    edges = model.energy_edges
-    energy = hist.axis.Variable(edges, name="energy", label="corrected energy (GeV)")
+def migration_histograms(
+    model: ToyModel, rng: np.random.Generator, electron_events: ArrayLike = 2000.0
+) -> dict[str, hist.Hist[Any]]:
+    """Draw ``response`` and ``passed`` of a run.
+
+    Args:
+        model: the toy model.
+        rng: random numbers.
+        electron_events: see :func:`draw_response`.
+
+    Returns:
+        The two histograms.
+
+    Raises:
+        ToyModelError: a number out of range.
+    """
+    kinds, edges = ["electron", "proton"], model.energy_edges
     true = hist.axis.Variable(edges, name="energy_true", label="true energy (GeV)")
+    energy = hist.axis.Variable(edges, name="energy", label=model.energy_label)
+    axes = _categories(model, kinds)
+    storage = bh.storage.Weight()
+    response = hist.Hist(*axes, true, energy, storage=storage)
+    passed = hist.Hist(*axes, true, storage=storage)
+    where = ("electron", model.region, model.bgo, "pass")
+    drawn = draw_response(model, rng, electron_events)
+    _put(response, where, *drawn, flow=True)
+    _put(passed, where, drawn[0].sum(axis=1), drawn[1].sum(axis=1), flow=True)
+    return {"response": response, "passed": passed}
+
+
+def generated(model: ToyModel, electron_events: ArrayLike) -> dict[str, Any]:
+    """The simulation that a toy stands for, as in the metadata of a run.
+
+    Args:
+        model: the toy model.
+        electron_events: selected events per energy bin, one number or (n,).
+
+    Returns:
+        Samples by kind: electrons of an E⁻¹ spectrum, as many as give these events; no protons.
+    """
+    low, high = model.simulated_gev
+    wanted = np.broadcast_to(np.asarray(electron_events, dtype=np.float64), model.energies.shape)
+    # as many as an E^-1 sample, which has about the same number in each bin, would have to throw
+    thrown = round(float(np.sum(wanted * _ETENDUE_M2SR / model.acceptance)))
+    sample = {"e_min_gev": low, "e_max_gev": high, "index": -1.0, "radius_m": _RADIUS_M}
+    return {"electron": [{"events": thrown, **sample}] if thrown else [], "proton": []}
+
+
+def _categories(model: ToyModel, kinds: list[str]) -> list[hist.axis.StrCategory]:
+    """Axes of categories that all histograms of a run have."""
+    return [
+        hist.axis.StrCategory(kinds, name="kind", label="sample"),
+        hist.axis.StrCategory(["fiducial", "topfiducial"], name="region", label="region"),
+        hist.axis.StrCategory([model.bgo], name="bgo", label="BGO reconstruction"),
+        hist.axis.StrCategory(["pass", "fail"], name="edge", label="edge cut"),
+    ]
+
+
+def _book(model: ToyModel) -> dict[str, hist.Hist[Any]]:
+    """Empty histograms with the axes of a run; those of the migration are drawn elsewhere."""
+    kind, region, bgo, edge = _categories(model, ["data", "electron", "proton"])
+    energy = hist.axis.Variable(model.energy_edges, name="energy", label=model.energy_label)
     low, high = float(model.omega_edges[0]), float(model.omega_edges[-1])
     bins = model.omega_edges.size - 1
     omega = hist.axis.Regular(bins, low, high, name="omega", label=model.omega_label)
     cut = hist.axis.StrCategory(["toy"], name="cut", label="cut")
     stat = hist.axis.StrCategory(_STATS, name="stat", label="count")
-
-    def book(*axes: Any) -> hist.Hist[Any]:
-        return hist.Hist(*axes, storage=bh.storage.Weight())
-
+    storage = bh.storage.Weight()
     return {
-        "score": book(kind, region, bgo, edge, energy, omega),
-        "response": book(simulated, region, bgo, edge, true, energy),
-        "passed": book(simulated, region, bgo, edge, true),
-        "cutflow": book(kind, region, bgo, cut, stat, energy),
+        "score": hist.Hist(kind, region, bgo, edge, energy, omega, storage=storage),
+        "cutflow": hist.Hist(kind, region, bgo, cut, stat, energy, storage=storage),
     }
 
 
@@ -137,7 +177,7 @@ def _fractions(truth: Expectation) -> dict[str, Any] | None:
     return {
         "cut": cut,
         "background": truth.template("proton").above(cut).value.tolist(),
-        "background_fraction": truth.background_fraction(cut).tolist(),
+        "background_fraction": plain(truth.background_fraction(cut)),
     }
 
 
@@ -151,20 +191,8 @@ def _meta(
 ) -> dict[str, Any]:
     """Metadata with the entries of a run."""
     model = truth.model
-    edges = model.energy_edges
-    # one bin beyond either end is simulated too: what migrates into the end bins
-    low, high = float(edges[0] ** 2 / edges[1]), float(edges[-1] ** 2 / edges[-2])
-    wanted = np.broadcast_to(
-        np.asarray(events["electron_events"], dtype=np.float64), model.energies.shape
-    )
-    # as many as an E^-1 sample, which has about the same number in each bin, would have to throw
-    thrown = round(float(np.sum(wanted * _ETENDUE_M2SR / model.acceptance)))
-    sample = {"e_min_gev": low, "e_max_gev": high, "index": -1.0, "radius_m": _RADIUS_M}
-    generated: dict[str, Any] = {
-        "electron": [{"events": thrown, **sample}] if thrown else [],
-        "proton": [],
-    }
-    by_bgo = {"livetime_s": truth.livetime_s, "generated": generated}
+    samples = generated(model, events["electron_events"])
+    by_bgo = {"livetime_s": truth.livetime_s, "generated": samples}
     toy = {
         "model": model.name,
         "shift": list(truth.coefficients),
@@ -187,6 +215,7 @@ def _meta(
         "also": [],
         "models": [],
         "calibration": None,
+        "energy": {k: dict(v) for k, v in model.energy.items()},
         "ledger": {"planned": 0, "processed": 0, "missing": []},
         "events": {"data": int(drawn["data"].total().value.sum())},
         "nonfinite": {},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from typing import Any
@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from hist import Hist
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
-from scipy.special import ndtr
 
 from analysis.acceptance import acceptance_from_histogram
 from analysis.exceptions import AnalysisError
@@ -21,6 +19,20 @@ from analysis.shapes.file import from_dict, read_json, rounded, to_dict, write_j
 from analysis.shapes.parametrisation import Parametrisation
 from analysis.shapes.smooth import ParametrisationError, log_tev, spline_matrix
 from analysis.templates import Template, inner_bins, select, template
+from analysis.toys.response import (
+    CLEAR,
+    REACH,
+    Flux,
+    Kernel,
+    Migration,
+    filled_rows,
+    kernel_dict,
+    kernel_from,
+    kernel_of,
+    share_rows,
+    sharing_chi2,
+    smooth_response,
+)
 
 __all__ = [
     "SCHEMA",
@@ -36,10 +48,10 @@ FloatArray = NDArray[np.float64]
 
 SCHEMA = "cre-toy-model/1"
 _RATE_KNOTS = 7
-_RESPONSE_KNOTS = 3
-_PLACES = 100  # energies of a bin at which the response is taken
-_SMALLEST = 1e-12  # share of migrating events that is written
+_TINY = 1e-300
+_MARGIN = 1.1  # times the least energy of the run, where the toys may begin
 _DIGITS = 7
+_ENERGY_LABEL = "corrected energy (GeV)"
 
 
 class ToyModelError(AnalysisError):
@@ -57,13 +69,20 @@ class ToyModel:
         omega_edges: (n_omega + 1,) evenly spaced.
         omega_label: axis label.
         bgo: BGO reconstruction.
-        acceptance: (n,) m² sr, electrons before the score cut, in bins of true energy.
+        acceptance: (n,) m² sr, electrons before the score cut and the cut on the least energy, in bins of true
+            energy.
         proton_rate: (n,) selected protons per second under the target flux, in bins of energy.
         response: (n, n + 2) share of selected electrons of a true-energy bin in each energy bin, flow
-            bins first and last; rows of sum 1.
+            bins first and last; rows of sum 1, for the target spectrum.
         target_spectrum: ``electron`` and ``proton``, as in cards.
         target_flux_integral: (n,) each, m⁻² s⁻¹ sr⁻¹.
         meta: where it came from.
+        energy_label: of the energy axis.
+        energy: ``meta["energy"]`` of the run, the networks that the energy comes from; empty without.
+        kernel: what the response was made of, for other spectra inside the bins and for energies beyond the
+            axis; None if there is only the response.
+        least_gev: an edge; bins below it, to which the run's cut ``energy_range`` reaches, are empty. 0 if there
+            are none; only with a kernel.
     """
 
     name: str
@@ -78,6 +97,10 @@ class ToyModel:
     target_spectrum: Mapping[str, Any]
     target_flux_integral: Mapping[str, FloatArray]
     meta: Mapping[str, Any]
+    energy_label: str = _ENERGY_LABEL
+    energy: Mapping[str, Any] = field(default_factory=dict)
+    kernel: Kernel | None = None
+    least_gev: float = 0.0
 
     @property
     def region(self) -> str:
@@ -107,31 +130,49 @@ class ToyModel:
         """Shape parameters of the protons per energy bin, the mode first, shape (n, p)."""
         return self.parametrisation.smooth("proton").parameters(self.energies)
 
-    def selected(self, flux_integral: FloatArray) -> FloatArray:
-        """Selected electrons per second in bins of true energy, one more at either end, shape (n + 2,).
+    @cached_property
+    def _migration(self) -> Migration | None:
+        if self.kernel is None:
+            return None
+        return Migration(self.kernel, self.energy_edges, self.least_gev)
 
-        Beyond the ends the spectrum goes on as from the last bin but one to the last: without it the end
-        bins would lack what migrates into them.
+    @property
+    def simulated_gev(self) -> tuple[float, float]:
+        """True energies of the toys: beyond the ends of the axis too, or the end bins would lack events."""
+        edges = self.energy_edges
+        if self.kernel is None:
+            return float(edges[0] ** 2 / edges[1]), float(edges[-1] ** 2 / edges[-2])
+        return float(edges[0] / REACH), float(edges[-1] * REACH)
+
+    def rates(self, flux_integral: FloatArray, flux: Flux | None = None) -> FloatArray:
+        """Selected electrons per second in bins of true and reconstructed energy.
+
+        Args:
+            flux_integral: (n,) ∫f dE in bins of true energy, m⁻² s⁻¹ sr⁻¹.
+            flux: f itself, for its shape inside the bins and beyond them; only a model with a kernel uses
+                it, default a power law between neighbours.
+
+        Returns:
+            (n + 2, n + 2), flow bins first and last. Without a kernel the true energies go on for one bin
+            beyond either end, where the spectrum goes on as from the last bin but one to the last.
         """
+        if self._migration is not None:
+            return self._migration.rates(self.acceptance, flux_integral, flux)
         rate = self.acceptance * flux_integral
         beyond = [
             rate[end] ** 2 / rate[next_to] if rate[next_to] > 0 else 0.0
             for end, next_to in ((0, 1), (-1, -2))
         ]
-        return np.concatenate([beyond[:1], rate, beyond[1:]])
-
-    @cached_property
-    def full_response(self) -> FloatArray:
-        """(n + 2, n + 2): the response, and for the bins beyond the ends that of the last bin."""
         below, above = (np.zeros((1, self.energies.size + 2)) for _ in range(2))
         below[0, 1] = self.response[0, 2]
         above[0, -2] = self.response[-1, -3]
         below[0, 0], above[0, -1] = 1 - below[0, 1], 1 - above[0, -2]
-        return np.concatenate([below, self.response, above])
+        selected = np.concatenate([beyond[:1], rate, beyond[1:]])
+        return np.asarray(selected[:, None] * np.concatenate([below, self.response, above]))
 
-    def electron_rate(self, flux_integral: FloatArray) -> FloatArray:
-        """Selected electrons per second in bins of energy, from ∫f dE in bins of true energy."""
-        return np.asarray((self.selected(flux_integral) @ self.full_response)[1:-1])
+    def electron_rate(self, flux_integral: FloatArray, flux: Flux | None = None) -> FloatArray:
+        """Selected electrons per second in bins of energy; arguments as of :meth:`rates`."""
+        return np.asarray(self.rates(flux_integral, flux).sum(axis=0)[1:-1])
 
 
 def toy_model(
@@ -145,8 +186,9 @@ def toy_model(
     """Make a toy model from simulation and its parametrisation.
 
     Acceptance and proton rate are smoothed: their logarithm, per GeV for the rate, is a natural spline
-    with seven knots in log10 E, fitted with the errors of the simulation. The response is a Gaussian in
-    ln E whose bias and width have three knots each.
+    with seven knots in log10 E, fitted with the errors of the simulation. The response comes from the
+    histogram ``energy_ratio``, in files without it from a Gaussian in ln E whose bias and width have three
+    knots each; ``meta["migration"]`` says which, and how well it describes the simulated migration.
 
     Args:
         hists: histograms of one choice (:func:`analysis.selection.project`).
@@ -175,17 +217,37 @@ def toy_model(
     area = acceptance_from_histogram(hists["passed"], flux["electron"], region=region)
     protons = template(hists["score"], "proton", region).total()
     energy = parametrisation.energy_edges
+    cut = _energy_cut(meta) if "energy_ratio" in hists else 0.0
+    clear = energy[:-1] > CLEAR * cut
+    least = _least(cut, energy)
     width = np.diff(energy)
     x = log_tev(np.sqrt(energy[1:] * energy[:-1]))
-    relative = area.error / area.value
+    relative = np.where(clear, area.error / area.value, np.nan)
     rate = _smooth_positive(
         x,
         protons.value / width,
-        np.sqrt(protons.variance) / np.where(protons.value > 0, protons.value, 1),
+        np.where(clear, np.sqrt(protons.variance) / np.maximum(protons.value, _TINY), np.nan),
     )
     part = select(
         hists["response"], "response", ("energy_true", "energy"), kind="electron", region=region
     )
+    sums = inner_bins(part, "response")
+    energy_meta = {k: v for k, v in (meta.get("energy") or {}).items() if k == region}
+    area_smooth = _smooth_positive(x, area.value, relative)
+    kernel = None
+    notes: dict[str, Any] = {"from": "Gaussian in ln E"}
+    if "energy_ratio" in hists:
+        estimator = "cnn" if energy_meta else "e_corr"
+        kernel = kernel_from(hists["energy_ratio"], energy, region, estimator, clear)
+        rates = Migration(kernel, energy, least).rates(area_smooth, flux["electron"])[1:-1]
+        total = rates.sum(axis=1, keepdims=True)
+        nowhere = np.eye(1, rates.shape[1])  # true energies of which nothing is selected
+        response = np.where(total > 0, rates / np.where(total > 0, total, 1.0), nowhere)
+        notes = {"from": "energy_ratio", "estimator": estimator}
+    else:
+        response = smooth_response(energy, *sums)
+    used = clear & (energy[:-1] > least)
+    notes["chi2"], notes["ndf"] = sharing_chi2(response[used], *(s[used] for s in sums))
     return ToyModel(
         name=name,
         parametrisation=parametrisation,
@@ -193,13 +255,30 @@ def toy_model(
         omega_edges=edges,
         omega_label=str(axis.label),
         bgo=str(meta["bgo_reconstruction"]),
-        acceptance=_smooth_positive(x, area.value, relative),
-        proton_rate=rate * width,
-        response=_smooth_response(energy, *inner_bins(part, "response")),
+        acceptance=area_smooth,
+        proton_rate=rate * width * (energy[:-1] >= least),
+        response=response,
         target_spectrum=dict(meta["target_spectrum"]),
         target_flux_integral=flux,
-        meta=dict(source or {}),
+        meta={**(source or {}), "migration": notes},
+        energy_label=str(hists["score"].axes["energy"].label),
+        energy=energy_meta,
+        kernel=kernel,
+        least_gev=least,
     )
+
+
+def _least(cut: float, edges: FloatArray) -> float:
+    """First edge that a cut on the energy does not touch, also one on another estimate; 0 if it is the first."""
+    first = int(np.searchsorted(edges, _MARGIN * cut))
+    return float(edges[first]) if first else 0.0
+
+
+def _energy_cut(meta: Mapping[str, Any]) -> float:
+    """Least corrected energy of the card's cut ``energy_range``, 0 if the file has no card."""
+    cuts = (meta.get("card") or {}).get("cuts") or []
+    ranges = [c["energy_range"] for c in cuts if isinstance(c, Mapping) and "energy_range" in c]
+    return max((float((r or {}).get("min_gev") or 0.0) for r in ranges), default=0.0)
 
 
 def _smooth_positive(x: FloatArray, value: FloatArray, relative: FloatArray) -> FloatArray:
@@ -212,47 +291,6 @@ def _smooth_positive(x: FloatArray, value: FloatArray, relative: FloatArray) -> 
     weight = 1.0 / relative[good]
     fit = np.linalg.lstsq(matrix[good] * weight[:, None], np.log(value[good]) * weight, rcond=None)
     return np.asarray(np.exp(matrix @ fit[0]))
-
-
-def _smooth_response(edges: FloatArray, values: FloatArray, variances: FloatArray) -> FloatArray:
-    """Response of a Gaussian in ln E whose bias and width are fitted to the simulated migration.
-
-    The simulated matrix has the noise of few migrating events, which would be wiggles of the toy's truth.
-    """
-    total = values.sum(axis=1)
-    good = total > 0
-    x = log_tev(np.sqrt(edges[1:] * edges[:-1]))
-    matrix = spline_matrix(np.linspace(x[good].min(), x[good].max(), _RESPONSE_KNOTS), x)
-    row = np.arange(x.size)[good]
-    share = values[good] / total[good, None]
-    # of a share: without the correlation with the total, which is small for the few that migrate
-    error = np.sqrt(variances[good]) / total[good, None]
-    single = np.sqrt(variances[good].sum(axis=1)) / total[good] / np.sqrt(total[good].size)
-
-    def moved(p: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return matrix @ p[:_RESPONSE_KNOTS], np.exp(matrix @ p[_RESPONSE_KNOTS:])
-
-    def pulls(p: FloatArray) -> FloatArray:
-        expected = _gaussian_response(edges, *moved(p))[good]
-        out = []
-        for side in (row, row + 2):  # the neighbours below and above; bin j is in column j + 1
-            at = (np.arange(row.size), side)
-            out.append((share[at] - expected[at]) / np.hypot(error[at], 0.1 * single))
-        return np.concatenate(out)
-
-    start = np.repeat([0.0, np.log(0.01)], _RESPONSE_KNOTS)
-    return _gaussian_response(edges, *moved(least_squares(pulls, start).x))
-
-
-def _gaussian_response(edges: FloatArray, bias: FloatArray, sigma: FloatArray) -> FloatArray:
-    """Shares (n, n + 2) of events E^-3 in true energy, ln E smeared in each bin of true energy."""
-    borders = np.concatenate([[-np.inf], np.log(edges), [np.inf]])
-    step = (np.arange(_PLACES) + 0.5) / _PLACES
-    log_e = np.log(edges[:-1, None]) + step * np.diff(np.log(edges))[:, None]
-    weight = np.exp(-2.0 * log_e)  # E^-3 dE = E^-2 dlnE
-    weight /= weight.sum(axis=1, keepdims=True)
-    z = (borders - log_e[:, :, None] - bias[:, None, None]) / sigma[:, None, None]
-    return np.asarray(np.einsum("ik,ikj->ij", weight, np.diff(ndtr(z), axis=2)))
 
 
 def shipped() -> list[str]:
@@ -298,10 +336,6 @@ def write_toy_model(
     Raises:
         FileExistsError: the file exists and ``overwrite`` is not set.
     """
-    rows = []
-    for row in model.response:
-        at = np.flatnonzero(row > _SMALLEST)
-        rows.append([int(at[0]), *rounded(row[at[0] : at[-1] + 1].tolist(), _DIGITS)])
     content = {
         "schema": SCHEMA,
         "meta": {"synthetic": True, **model.meta},
@@ -314,9 +348,15 @@ def write_toy_model(
             "label": model.omega_label,
         },
         "bgo_reconstruction": model.bgo,
+        "energy": {
+            "label": model.energy_label,
+            "networks": dict(model.energy),
+            "least_gev": model.least_gev,
+        },
         "acceptance_m2sr": rounded(model.acceptance.tolist(), _DIGITS),
         "proton_rate_per_s": rounded(model.proton_rate.tolist(), _DIGITS),
-        "response_rows": rows,
+        "response_rows": share_rows(model.response),
+        **({} if model.kernel is None else {"energy_ratio": kernel_dict(model.kernel)}),
         "target_spectrum": dict(model.target_spectrum),
         "target_flux_integral": {
             k: rounded(v.tolist(), None) for k, v in model.target_flux_integral.items()
@@ -334,11 +374,7 @@ def _from_dict(content: Any) -> ToyModel:
     try:
         parametrisation = from_dict(content["parametrisation"])
         n = parametrisation.energy_edges.size - 1
-        response = np.zeros((n, n + 2))
-        for row, (first, *values) in zip(response, content["response_rows"], strict=True):
-            row[first : first + len(values)] = values
-        response /= response.sum(axis=1, keepdims=True)  # sum 1 to the last digit again
-        omega = content["omega"]
+        omega, axis = content["omega"], content.get("energy", {})
         arrays = {
             "acceptance": np.array(content["acceptance_m2sr"], dtype=np.float64),
             "proton_rate": np.array(content["proton_rate_per_s"], dtype=np.float64),
@@ -354,10 +390,14 @@ def _from_dict(content: Any) -> ToyModel:
             omega_edges=np.linspace(omega["low"], omega["high"], omega["bins"] + 1),
             omega_label=str(omega["label"]),
             bgo=str(content["bgo_reconstruction"]),
-            response=response,
+            response=filled_rows(content["response_rows"], (n, n + 2)),
             target_spectrum=dict(content["target_spectrum"]),
             target_flux_integral=flux,
             meta=dict(content["meta"]),
+            energy_label=str(axis.get("label", _ENERGY_LABEL)),
+            energy=dict(axis.get("networks", {})),
+            kernel=kernel_of(content["energy_ratio"]) if "energy_ratio" in content else None,
+            least_gev=float(axis.get("least_gev", 0.0)),
             **arrays,
         )
     except KeyError as error:
@@ -366,8 +406,10 @@ def _from_dict(content: Any) -> ToyModel:
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         msg = f"malformed: {error}"
         raise ParametrisationError(msg) from error
+    below = {"proton_rate": model.energy_edges[:-1] < model.least_gev}  # 0 there
     for key, values in {**arrays, **flux}.items():
-        if values.shape != (n,) or not np.all(np.isfinite(values) & (values > 0)):
+        good = values.shape == (n,) and np.isfinite(values).all()
+        if not (good and np.all((values > 0) | below.get(key, False))):
             msg = f"{key} needs {n} positive numbers, one per energy bin"
             raise ParametrisationError(msg)
     return model

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from analysis.histfile import SUFFIXES, save
-from analysis.toys.draw import expectation, read_toy_model, truth_table
+from analysis.toys.draw import expectation, random_stream, read_toy_model, truth_table
 from analysis.toys.file import toy_histograms
 from cre.provenance import program, record, write_json
 from processors.exceptions import CreError
@@ -63,13 +63,16 @@ def command(
     seed: int,
     overwrite: bool,
 ) -> None:
-    """Draw data and simulation of a toy model and write them as `cre run` does, with the truth."""
+    """Draw data and simulation of a toy model and write them as `cre run` does, with the truth.
+
+    Toys of two regions are independent also with the same seed.
+    """
     stem = output / "histograms"
     for path in [stem.with_name(stem.name + s) for s in SUFFIXES] + [output / "truth.json"]:
         if path.exists() and not overwrite:
             msg = f"{path} exists; choose another --output or give --overwrite"
             raise FileExistsError(msg)
-    toy, electron = read_toy_model(model), _spectrum(spectrum)
+    toy, electron = read_toy_model(model), electron_spectrum(spectrum)
     edges = toy.energy_edges
     proton = dict(toy.target_spectrum["proton"])
     proton["norm"] *= proton_scale
@@ -77,10 +80,11 @@ def command(
     moved["proton_scale"] = proton_scale
     events = {"electron_events": electron_events, "proton_events": proton_events}
     events["proton_bulk_weight"] = proton_bulk_weight
-    truth = expectation(toy, electron.integral(edges[:-1], edges[1:]), livetime_s, **moved)
+    integral = electron.integral(edges[:-1], edges[1:])
+    truth = expectation(toy, integral, livetime_s, flux=electron.flux, **moved)
     hists, meta = toy_histograms(
         truth,
-        np.random.default_rng(seed),
+        np.random.default_rng(random_stream(seed, toy.region)),
         {"electron": electron.to_dict(), "proton": proton if proton_scale > 0 else None},
         **events,
         program=program(),
@@ -107,12 +111,27 @@ def command(
     for i, n in enumerate(drawn):
         click.echo(
             f"{edges[i]:9.1f}-{edges[i + 1]:9.1f} {n:9.0f} {table['n_data'][i]:11.1f} "
-            f"{table['background_fraction'][i]:8.4f} {table['efficiency'][i]:7.4f}"
+            f"{_number(table['background_fraction'][i]):>8} {_number(table['efficiency'][i]):>7}"
         )
     click.echo(f"wrote {stem}{{{','.join(SUFFIXES)}}}; livetime {livetime_s:.1f} s")
 
 
-def _spectrum(text: str) -> Spectrum:
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def electron_spectrum(text: str) -> Spectrum:
+    """The spectrum that an option names.
+
+    Args:
+        text: ``published`` or the path of a YAML file with a spectrum of the card.
+
+    Returns:
+        The spectrum.
+
+    Raises:
+        CreError: no such file, or no spectrum in it.
+    """
     if text == "published":
         return ELECTRON_2017
     path = Path(text)

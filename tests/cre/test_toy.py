@@ -56,6 +56,77 @@ def test_products_and_marks(toy, monkeypatch, capsys):
     assert "exists; choose another --output or give --overwrite" in err
 
 
+@pytest.fixture(scope="module")
+def top(folder):
+    mp = pytest.MonkeyPatch()
+    words = [
+        "cre",
+        "toy",
+        "-o",
+        str(folder / "top"),
+        "--livetime-s",
+        "2e7",
+        "--shift",
+        "1.2",
+        "0.6",
+    ]
+    words += ["--electron-events", "3000", "--proton-events", "3000", "--proton-bulk-weight", "5"]
+    mp.setattr(sys, "argv", [*words, "--model", "synthetic_omega_topfiducial"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    mp.undo()
+    assert caught.value.code == 0
+    return folder / "top"
+
+
+def test_topfiducial_toy_is_as_a_run_of_that_region(top, toy):
+    content, other = (load(f / "histograms.pkl") for f in (top, toy))
+    meta = content.meta
+    assert meta["only_regions"] == ["topfiducial"]
+    assert meta["energy"]["topfiducial"]["model"] == "energy_topfiducial"
+    assert meta["energy"]["topfiducial"].keys() == {"model", "sha256", "max_sigma"}
+    assert not other.meta["energy"]
+    for name in ("score", "response", "cutflow"):
+        assert content.hists[name].axes["energy"].label == "CNN energy (GeV)"
+        assert other.hists[name].axes["energy"].label == "corrected energy (GeV)"
+    # what a combination of two regions compares
+    for key in ("livetime_s", "inputs", "target_spectrum", "injected", "bgo_reconstruction"):
+        assert meta[key] == other.meta[key]
+    assert meta["livetime_s"] == 2e7
+    assert (
+        content.hists["score"].axes["energy"].edges == other.hists["score"].axes["energy"].edges
+    ).all()
+    model = read_toy_model("synthetic_omega_topfiducial")
+    data = content.hists["score"]["data", "topfiducial", "new", "pass", :, sum].values()
+    assert (data[model.energy_edges[:-1] < model.least_gev] == 0).all()
+    # simulated beyond the ends of the axis, for what migrates
+    sample = meta["generated"]["electron"][0]
+    assert sample["e_max_gev"] == pytest.approx(1.9 * model.energy_edges[-1])
+    truth = json.loads((top / "truth.json").read_text("utf-8"))
+    assert truth["toy"]["model"] == "synthetic_omega_topfiducial"
+    assert truth["proton_shift"][27] == pytest.approx(1.2, abs=0.02)
+
+
+def test_flux_of_a_topfiducial_toy(top, monkeypatch, capsys):
+    arguments = ["flux", top / "histograms.pkl", "-o", top / "flux", "--region", "topfiducial"]
+    code, out, err = run(monkeypatch, capsys, *arguments)
+    assert code == 0, err
+    assert "migration: folding" in out
+    table = read_flux_table(top / "flux.ecsv")
+    model = read_toy_model("synthetic_omega_topfiducial")
+    many = model.energy_edges[:-1] >= model.least_gev
+    assert (table.success == many).all()
+    assert table.meta["flux"]["migration"]["valid"] is True
+    truth = ELECTRON_2017.integral(table.e_min, table.e_max) / (table.e_max - table.e_min)
+    error = np.hypot(0.5 * (table.dnde_errn + table.dnde_errp), table.systematics["acceptance"][0])
+    pull = ((table.dnde - truth) / error)[many & (table.n_data > 20)]
+    assert np.abs(pull).max() < 4.0
+    assert pull.std() == pytest.approx(1.0, abs=0.5)
+    s0, s1 = (table.meta["flux"]["fit"]["coefficients"][k] for k in ("s0", "s1"))
+    assert abs(s0[0] - 1.2) < 4 * s0[1]
+    assert abs(s1[0] - 0.6) < 4 * s1[1]
+
+
 def test_same_seed_same_files(toy, folder, monkeypatch, capsys):
     arguments = ["--livetime-s", "2e7", "--shift", "0.5", "0.2", "--electron-events", "3000"]
     arguments += ["--proton-events", "3000", "--proton-bulk-weight", "5"]

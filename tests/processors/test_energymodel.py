@@ -153,7 +153,9 @@ def test_energies_before_and_after(files: list[FileEntry], tmp_path: Path) -> No
             for i in set(true[good & cut].tolist()):
                 rows, view = good & cut & (true == i), h[int(i), :]
                 mean = np.average(view.axes[0].centers, weights=view.values())
-                weight = e["e_true"][rows] ** -2.1  # target over generated, nearly constant in a bin
+                weight = (
+                    e["e_true"][rows] ** -2.1
+                )  # target over generated, nearly constant in a bin
                 expected = np.average(np.log(values[rows] / e["e_true"][rows]), weights=weight)
                 assert mean == pytest.approx(expected, abs=0.004), (name, edge, i)
     assert (good & e["edge"]).sum() > 20

@@ -132,3 +132,35 @@ def test_dict_round_trip(spectrum):
 def test_bad_cards_are_refused(card, message):
     with pytest.raises(ValueError, match=message):
         parse(card)
+
+
+def test_a_cut_off_multiplies_any_type():
+    base = {"type": "power_law", "norm": 2e-4, "index": 3.0, "e0_gev": 100.0}
+    cut = parse(base | {"cutoff_gev": 2000.0, "cutoff_power": 4.0})
+    plain = parse(base)
+    e = np.array([100.0, 1000.0, 2000.0, 5000.0, 1e6])
+    assert cut.flux(e) == pytest.approx(plain.flux(e) * np.exp(-((e / 2000.0) ** 4)), rel=1e-12)
+    assert parse(base | {"cutoff_gev": 2000.0}).flux(2000.0) == pytest.approx(
+        plain.flux(2000.0) / np.e
+    )
+    for low, high in ((1000.0, 1150.0), (1900.0, 2200.0), (100.0, 10_000.0)):
+        expected = quad(lambda x: float(cut.flux(x)), low, high, epsrel=1e-10, limit=200)[0]
+        assert cut.integral(low, high) == pytest.approx(expected, rel=1e-6)
+    assert parse(cut.to_dict()) == cut
+    assert "cutoff_gev" not in plain.to_dict()
+    broken = ELECTRON_2017.to_dict() | {"cutoff_gev": 3000.0, "cutoff_power": 2.0}
+    assert parse(broken).to_dict() == broken
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cutoff_power": 2.0}, r"unknown keys \['cutoff_power'\]"),
+        ({"cutoff_gev": 0.0}, "must be positive"),
+        ({"cutoff_gev": 1000.0, "cutoff_power": -1.0}, "must be positive"),
+    ],
+)
+def test_bad_cut_offs_are_refused(change, message):
+    base = {"type": "power_law", "norm": 1.0, "index": 3.0, "e0_gev": 1.0}
+    with pytest.raises(ValueError, match=message):
+        parse(base | change)

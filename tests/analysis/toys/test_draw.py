@@ -32,7 +32,7 @@ def truth(model, target):
 
 
 def test_shipped_model_is_what_its_simulation_was(model):
-    assert shipped() == ["synthetic_omega"]
+    assert shipped() == ["synthetic_omega", "synthetic_omega_topfiducial"]
     assert model.meta["synthetic"] is True
     assert "cre simulate" in model.meta["source"]
     assert model.energies.size == 41
