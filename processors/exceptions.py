@@ -6,6 +6,8 @@ from pydantic import ValidationError
 
 __all__ = [
     "AliasError",
+    "ClusterError",
+    "CodeMismatchError",
     "CreError",
     "IncompleteError",
     "ManifestError",
@@ -13,6 +15,7 @@ __all__ = [
     "ModelError",
     "NonFiniteError",
     "NtupleError",
+    "PartError",
     "SelectionError",
     "sentences",
 ]
@@ -46,6 +49,18 @@ class ModelError(CreError):
 
 class SelectionError(CreError):
     """A selection names an unknown cut or parameter."""
+
+
+class PartError(CreError):
+    """A file of packed histograms is damaged, or belongs to another run."""
+
+
+class ClusterError(CreError):
+    """A batch system or a Dask cluster cannot be reached, or gives no workers."""
+
+
+class CodeMismatchError(CreError):
+    """A worker has other code or packages than the process that folds its results."""
 
 
 class IncompleteError(CreError):

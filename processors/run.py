@@ -1,43 +1,28 @@
 """The run driver: a manifest in, merged histograms and the ledger of what was really read out.
 
-One pure function processes one chunk (:func:`run_chunk`); it runs in this process or on Dask workers.
-A chunk that fails is named and the others are kept; nothing is skipped silently.
+The chunks run in this process or on Dask workers; a chunk that fails is named and the others are kept;
+nothing is skipped silently.
 """
 
 from __future__ import annotations
 
-import itertools
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import uproot
-from coffea.nanoevents import BaseSchema
-from coffea.processor import IterativeExecutor, Runner, accumulate
 from coffea.processor.executor import WorkItem
-from coffea.util import coffea_console
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client
 
-from processors.exceptions import (
-    AliasError,
-    CreError,
-    ManifestError,
-    MissingBranchError,
-    ModelError,
-    NtupleError,
-    SelectionError,
-)
+from processors.accumulators import Fold
+from processors.checkpoints import Checkpoints
+from processors.chunk import chunk_name, packed_chunk, reason, run_chunk, user_error
+from processors.daskrun import DaskOptions, Outcome, local_client, run_on
+from processors.exceptions import ManifestError, MissingBranchError
 from processors.manifest import FileEntry
 from processors.ntuple import aliases_hash, load_aliases
-from processors.ntuplefile import is_url
-from processors.processor import (
-    Accumulator,
-    CreProcessor,
-    RunConfig,
-    empty_histograms,
-    required_fields,
-)
+from processors.period import run_table
+from processors.processor import Accumulator, RunConfig, required_fields
 
 __all__ = ["RunResult", "check_files", "chunk_name", "execute", "plan", "run_chunk"]
 
@@ -50,16 +35,18 @@ class RunResult:
     """What a run gave.
 
     Attributes:
-        output: Merged accumulator of the chunks that were processed; empty if none was.
+        output: Merged accumulator of the files of which every chunk was processed; empty if none was.
         planned: Names of all chunks.
         processed: Names of those processed.
         missing: Names of the others, each with the reason.
+        incomplete_files: Files with a missing chunk; nothing of them is in ``output``.
     """
 
     output: Accumulator
     planned: tuple[str, ...]
     processed: tuple[str, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
+    incomplete_files: tuple[str, ...] = ()
 
 
 def check_files(files: Sequence[FileEntry], config: RunConfig) -> None:
@@ -108,10 +95,12 @@ def plan(files: Sequence[FileEntry], chunk_size: int) -> list[WorkItem]:
             usermeta={
                 "kind": f.kind,
                 "aliases": f.aliases,
+                "aliases_sha256": f.aliases_sha256,
                 "weights": f.weights,
                 "bgo_reconstruction": f.bgo_reconstruction,
                 "entries": f.entries,
                 "size_bytes": f.size_bytes,
+                "runs": run_table(f),
             },
         )
         for f in files
@@ -135,73 +124,14 @@ def _cuts(entries: int, clusters: Sequence[int], size: int) -> Iterator[tuple[in
         yield 0, 0
 
 
-def chunk_name(item: WorkItem) -> str:
-    """A chunk as reports name it: file and entry range."""
-    return f"{item.filename} [{item.entrystart}:{item.entrystop}]"
-
-
-def run_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
-    """Process one chunk; a pure function of its arguments and the file.
-
-    Args:
-        item: The chunk.
-        config: The run.
-
-    Returns:
-        The accumulator of :meth:`processors.processor.CreProcessor.process`.
-
-    Raises:
-        NtupleError: If the file is not the one that the manifest describes.
-    """
-    check_identity(item)
-    if item.entrystop == item.entrystart:  # coffea has no work for an empty chunk, the ledger does
-        return _empty_chunk(item, config)
-    coffea_console.quiet = True  # its bar for one chunk would drown the bar of the run
-    runner = Runner(
-        executor=IterativeExecutor(status=False, retries=0),
-        schema=BaseSchema,
-        metadata_cache={},
-        processor_compression=None,
-    )
-    output: Accumulator = runner.run([item], CreProcessor(config))["out"]
-    return output
-
-
-def check_identity(item: WorkItem) -> None:
-    """Refuse a file that changed since the manifest was made.
-
-    Args:
-        item: A chunk of it, with the number of entries and bytes in its metadata.
-
-    Raises:
-        NtupleError: If its identity, size or number of events differ.
-    """
-    path, meta = item.filename, item.usermeta or {}
-    with uproot.open(path) as file:
-        same = file.file.uuid.bytes == item.fileuuid
-        same &= int(file[item.treename].num_entries) == meta["entries"]
-    if not is_url(path):
-        same &= Path(path).stat().st_size == meta["size_bytes"]
-    if not same:
-        msg = f"{path}: not the file that the manifest describes; make the manifest anew"
-        raise NtupleError(msg)
-
-
-def _empty_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
-    return {
-        "hists": empty_histograms(config),
-        "nonfinite": {},
-        "scored": {},
-        "events": {item.dataset: 0},
-        "chunks": {(str(uuid.UUID(bytes=item.fileuuid)), 0, 0)},
-    }
-
-
 def execute(
     items: Sequence[WorkItem],
     config: RunConfig,
     *,
     workers: int = 1,
+    client: Client | None = None,
+    options: DaskOptions | None = None,
+    checkpoints: Checkpoints | None = None,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> RunResult:
     """Process all chunks and merge them.
@@ -210,87 +140,75 @@ def execute(
         items: The plan.
         config: The run.
         workers: 1 for this process, more for that many Dask worker processes on this machine.
+        client: Dask workers to use instead.
+        options: How patient the client is with its workers.
+        checkpoints: Where finished chunks are kept; those that it has are not run again.
         progress: Called with the number of events of each chunk that is done.
 
     Returns:
         The result, complete or not: compare ``planned`` and ``processed``.
 
     Raises:
-        CreError: Errors of the card, the aliases or the models, which no second try mends.
+        CreError: Errors of the card, the aliases, the models or the workers' code, which no second try mends.
     """
-    done = _on_dask(items, config, workers) if workers > 1 else _in_process(items, config)
-    output: Accumulator = {}
+    fold = Fold(items, config)
     processed: list[str] = []
     missing: dict[str, str] = {}
-    for item, result in done:
-        if isinstance(result, BaseException):
-            user_error = _user_error(result)
-            if user_error is not None:
-                raise user_error
-            missing[chunk_name(item)] = _reason(result)
-        else:
-            output = accumulate([result], output) if output else result
-            processed.append(chunk_name(item))
-        progress(len(item))
-    return RunResult(output, tuple(map(chunk_name, items)), tuple(sorted(processed)), missing)
-
-
-def _in_process(
-    items: Sequence[WorkItem], config: RunConfig
-) -> Iterator[tuple[WorkItem, Accumulator | BaseException]]:
+    todo: list[WorkItem] = []
     for item in items:
-        yield item, _attempt(item, config)
+        known = checkpoints.get(item) if checkpoints else None
+        if known is None:
+            todo.append(item)
+            continue
+        fold.add(item, known)
+        processed.append(chunk_name(item))
+        progress(len(item))
+    patience = options or DaskOptions(retries=RETRIES)
+    # closed at once when an error ends the run: nothing goes on behind its message
+    with closing(_outcomes(todo, config, workers, client, patience)) as outcomes:
+        for item, result in outcomes:
+            if isinstance(result, BaseException):
+                of_the_run = user_error(result)
+                if of_the_run is not None:
+                    raise of_the_run
+                missing[chunk_name(item)] = reason(result)
+            else:
+                if checkpoints:
+                    checkpoints.put(item, result)
+                fold.add(item, result)
+                processed.append(chunk_name(item))
+            progress(len(item))
+    return RunResult(
+        fold.output,
+        tuple(map(chunk_name, items)),
+        tuple(sorted(processed)),
+        missing,
+        fold.incomplete_files,
+    )
 
 
-def _attempt(item: WorkItem, config: RunConfig) -> Accumulator | BaseException:
+def _outcomes(
+    items: Sequence[WorkItem],
+    config: RunConfig,
+    workers: int,
+    client: Client | None,
+    options: DaskOptions,
+) -> Generator[Outcome]:
+    if client is not None:
+        yield from run_on(client, items, config, options)
+    elif workers > 1 and items:
+        with local_client(workers) as local:
+            yield from run_on(local, items, config, options)
+    else:
+        for item in items:
+            yield item, _attempt(item, config)
+
+
+def _attempt(item: WorkItem, config: RunConfig) -> bytes | BaseException:
     for last in (False,) * RETRIES + (True,):
         try:
-            return run_chunk(item, config)
+            return packed_chunk(item, config)
         except Exception as err:  # noqa: BLE001 - whatever it is, it is reported with the chunk
-            if last or _user_error(err) is not None:
+            if last or user_error(err) is not None:
                 return err
     raise AssertionError
-
-
-def _on_dask(
-    items: Sequence[WorkItem], config: RunConfig, workers: int
-) -> Iterator[tuple[WorkItem, Accumulator | BaseException]]:
-    """Chunks on local worker processes, in the order in which they finish; loopback only."""
-    with (
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",  # any free port: two runs on one machine do not clash
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        todo = {
-            client.submit(run_chunk, item, config, retries=RETRIES, pure=False): item
-            for item in items
-        }
-        # results are folded here as they come: none stays on a worker that may die
-        for future in as_completed(list(todo)):
-            item = todo.pop(future)
-            failed = future.status != "finished"
-            yield item, (future.exception() if failed else future.result())
-            future.release()
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _user_error(error: BaseException) -> CreError | None:
-    """An error of the card, the aliases or the models, which no other chunk escapes, inside what wraps it."""
-    of_the_run = (AliasError, MissingBranchError, ModelError, SelectionError)
-    return next((e for e in _chain(error) if isinstance(e, of_the_run)), None)
-
-
-def _reason(error: BaseException) -> str:
-    """First line of the innermost error."""
-    last = list(itertools.islice(_chain(error), 20))[-1]
-    text = str(last).strip().splitlines()
-    return f"{type(last).__name__}: {text[0] if text else 'no message'}"

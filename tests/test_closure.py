@@ -9,7 +9,7 @@ import pytest
 from analysis.compare import compare_to_spectrum
 from analysis.measurement import flux_from_histograms
 from cre.card import read_card, run_config
-from cre.commands.run import run_meta
+from cre.runmeta import run_meta
 from cre.injected import bin_average, injected_spectrum
 from processors.manifest import build
 from processors.run import execute, plan
