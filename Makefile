@@ -27,10 +27,10 @@ $(VENV)/.train: $(VENV)/.dev
 # Without PyTorch: what trains and exports networks is tested by test-train.
 test: $(VENV)/.dev
 	@echo "tests/train is left out here, it needs PyTorch: make test-train"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --ignore=tests/train --cov --cov-report=term --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" --ignore=tests/train --ignore=tests/batch --cov --cov-report=term --cov-fail-under=90
 
 test-slow: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --ignore=tests/train
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --ignore=tests/train --ignore=tests/batch
 
 test-train: $(VENV)/.train
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/train

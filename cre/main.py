@@ -23,7 +23,10 @@ COMMANDS: Mapping[str, str] = {
     "manifest": "Describe files and refuse those that would bias a flux.",
     "calibrate": "Derive the calibration of simulated shower variables from data.",
     "run": "Fill the histograms of a run card.",
+    "condor": "Submit a run to a batch system as plain shards, or show what would be submitted.",
     "status": "Show how far a run is and what is missing.",
+    "resubmit": "Submit the shards that are not done.",
+    "merge": "Merge the shards of a batch system.",
     "score": "Write copies of ntuples with the scores of the networks.",
     "fit": "Fit the score templates, with a proton shift that depends on energy.",
     "flux": "From histograms to a flux table.",
@@ -33,6 +36,7 @@ COMMANDS: Mapping[str, str] = {
     "average": "Combine the fluxes of the fiducial and the top-fiducial region.",
     "break": "Fit broken power laws to a flux and test the break.",
     "compare": "Hold a flux table against published or injected spectra.",
+    "stability": "Follow the flux in time, month by month.",
     "plot": "Draw the figures of a run and its flux.",
     "regions": "Draw both regions beside each other.",
     "display": "Draw one event in the two views of the BGO.",
@@ -44,6 +48,9 @@ COMMANDS: Mapping[str, str] = {
     "demo": "The whole chain on a synthetic sample.",
 }
 
+#: What batch jobs call.
+HIDDEN = ("shard",)
+
 
 class _Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -52,7 +59,7 @@ class _Lazy(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        if cmd_name not in COMMANDS:
+        if cmd_name not in COMMANDS and cmd_name not in HIDDEN:
             return None
         command: click.Command = importlib.import_module(f"cre.commands.{cmd_name}").command
         return command

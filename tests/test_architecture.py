@@ -1,4 +1,4 @@
-"""Imports run down only: cre -> analysis, simulation -> processors; and who may use which library."""
+"""Imports run down only: cre -> condor, analysis, simulation -> processors; and who may use which library."""
 
 import ast
 from pathlib import Path
@@ -18,6 +18,7 @@ ALLOWED = {
         "processors.showers",
         "processors.spectrum",
     },
+    "condor": {"condor", "processors"},
     "cre": OURS,
 }
 FORBIDDEN = {
@@ -25,6 +26,7 @@ FORBIDDEN = {
     "models": {"coffea", "matplotlib", "mplhep", "dask"},
     "analysis": {"coffea", "dask", "distributed", "torch"},
     "simulation": {"coffea", "dask", "torch"},
+    "condor": {"torch", "matplotlib", "mplhep"},
     "cre": {"torch"},
 }
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from condor.clusters import open_cluster
 from distributed import Client
 
 from analysis.histfile import SUFFIXES
+from condor.clusters import BATCH, open_cluster
 from condor.site import read_site
 from cre.card import CardError
 from cre.progress import progress
@@ -20,6 +20,8 @@ from cre.running import clear_products, note_inputs, prepare, told, write_produc
 from processors.checkpoints import Checkpoints
 from processors.daskrun import DaskOptions
 from processors.run import execute
+
+_QUEUE_S = 86_400.0
 
 
 @click.command("run")
@@ -107,4 +109,11 @@ def _workers(
         return
     chosen = None if site is None else read_site(site)
     with open_cluster(cluster, chosen, jobs, folder) as (client, watch):
-        yield client, DaskOptions(watch=watch, tell=lambda text: click.echo(text, err=True))
+        # jobs may wait long in the queue of a batch system, and are watched there
+        patience = _QUEUE_S if cluster in BATCH else DaskOptions.no_worker_s
+        yield (
+            client,
+            DaskOptions(
+                no_worker_s=patience, watch=watch, tell=lambda text: click.echo(text, err=True)
+            ),
+        )
