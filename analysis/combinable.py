@@ -96,10 +96,12 @@ def check_alike(named: Mapping[str, FluxTable], *, other_inputs: bool) -> None:
 
     Raises:
         BinsDifferError: energy bins, reference energies or confidence levels differ or are not said.
+        EventsNotDisjointError: the squares of the regions let events into both.
         ExposureDiffersError: livetimes or data files differ.
         KindsDifferError: only one is synthetic, a toy or complete, or injected spectra differ.
         SelectionDiffersError: edge cut or BGO reconstruction differ.
     """
+    _check_squares(named)
     (name, first), *others = named.items()
     for other, table in others:
         for column in ("e_min", "e_max", "e_ref"):
@@ -144,6 +146,18 @@ def check_alike(named: Mapping[str, FluxTable], *, other_inputs: bool) -> None:
             if None not in chosen and chosen[0] != chosen[1]:
                 msg = f"{name} has {key} {chosen[0]!r}, {other} {chosen[1]!r}; measure both alike"
                 raise SelectionDiffersError(msg)
+
+
+def _check_squares(named: Mapping[str, FluxTable]) -> None:
+    """Refuse a fiducial square larger than the top-fiducial one: axes between them at the bottom are in both."""
+    parts = [named.get(name) for name in ("fiducial", "top-fiducial")]
+    inner, outer = (None if t is None else t.meta["flux"].get("half_width_mm") for t in parts)
+    if inner is not None and outer is not None and inner > outer:
+        msg = (
+            f"fiducial axes stay within {inner:g} mm, top-fiducial ones leave {outer:g} mm: some events are in both "
+            "and would count twice; give both cards the same half_width_mm"
+        )
+        raise EventsNotDisjointError(msg)
 
 
 def _same(first: ArrayLike, second: ArrayLike) -> bool:

@@ -41,7 +41,9 @@ form of the shift in its fit (``shift_model``), and its own treatment of migrati
 
 _SLACK = 2e-3  # a range typed as 1000 GeV includes the bin that starts at 999.99 GeV
 _STEPS, _PRECISION = 200, 1e-12
-_CARRIED = ("program", "inputs", "target_spectrum", "injected", "synthetic", "toy", "complete")
+_CARRIED = (
+    "program", "inputs", "target_spectrum", "injected", "synthetic", "toy", "complete", "partial", "period",
+)  # fmt: skip
 _OF_SOURCE = ("flux", "score", "energy", "histograms_sha256", "ledger", "systematics")
 
 

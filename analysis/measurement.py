@@ -20,7 +20,7 @@ from analysis.fluxsettings import FluxSettings
 from analysis.fluxtable import FluxTable
 from analysis.migration.correction import migrated
 from analysis.perenergy import per_energy
-from analysis.selection import project
+from analysis.selection import project, square_half_width
 from analysis.templatefit import FitResult, fit_templates
 from analysis.templatefit.result import check_axes
 from analysis.templates import Template, template
@@ -36,20 +36,9 @@ File = tuple[Hists, Mapping[str, Any]]
 _NODES_BEST, _NODES_EFFICIENCY = 4, 9
 
 _CARRIED = (  # metadata of the histogram file that travels with the flux
-    "program",
-    "inputs",
-    "ledger",
-    "target_spectrum",
-    "energy",
-    "injected",
-    "score",
-    "synthetic",
-    "toy",
-    "complete",
-    "bgo_reconstruction",
-    "edge_cut",
-    "histograms_sha256",
-)
+    "program", "inputs", "ledger", "target_spectrum", "energy", "injected", "score", "synthetic", "toy", "complete",
+    "partial", "period", "bgo_reconstruction", "edge_cut", "histograms_sha256",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -373,6 +362,7 @@ def _description(
     """What the table says about how it was made."""
     notes: dict[str, Any] = {
         "region": settings.region,
+        "half_width_mm": square_half_width(meta),
         "edge_cut": settings.edge,
         "bgo_reconstruction": meta["bgo_reconstruction"],
         "score": (meta.get("score") or {}).get("name"),

@@ -14,7 +14,15 @@ from hist import Hist, axis
 
 from analysis.exceptions import HistogramMismatchError
 
-__all__ = ["Edge", "Hists", "chosen_bgo", "default_region", "project", "selection_text"]
+__all__ = [
+    "Edge",
+    "Hists",
+    "chosen_bgo",
+    "default_region",
+    "project",
+    "selection_text",
+    "square_half_width",
+]
 
 Edge = Literal["on", "off"]
 Hists = Mapping[str, Hist[Any]]
@@ -120,6 +128,24 @@ def default_region(meta: Mapping[str, Any]) -> str:
     card = meta.get("card")
     regions = card.get("regions") if isinstance(card, Mapping) else meta.get("only_regions")
     return str(regions[0]) if regions and len(regions) == 1 else "fiducial"
+
+
+def square_half_width(meta: Mapping[str, Any]) -> float | None:
+    """Half width of the square that tells the regions apart, from the card of a run.
+
+    Args:
+        meta: metadata of a histogram file.
+
+    Returns:
+        mm; None if the file has no card, or its card has no cut ``region`` (toys, ``fiducial_bit``).
+    """
+    card = meta.get("card")
+    cuts = card.get("cuts") if isinstance(card, Mapping) else None
+    for entry in cuts or ():
+        values = entry.get("region") if isinstance(entry, Mapping) else None
+        if isinstance(values, Mapping) and values.get("half_width_mm") is not None:
+            return float(values["half_width_mm"])
+    return None
 
 
 def selection_text(region: str, meta: Mapping[str, Any]) -> str:

@@ -265,7 +265,8 @@ def _ratios(ax: Axes, combined: Combination) -> None:
         said.append(f"{name} / {test.regions[0]} = {value:.3f} ± {error:.3f}")
     ax.text(
         0.02, 0.94, "above " + f"{test.e_min[0]:.0f} GeV: " + "; ".join(said),
-        transform=ax.transAxes, va="top", fontsize=9.5,
+        transform=ax.transAxes, va="top", fontsize=9.5, zorder=10,
+        bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1.0},
     )  # fmt: skip
 
 

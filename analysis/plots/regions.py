@@ -42,6 +42,7 @@ _NAMES = {"fiducial": "fiducial", "topfiducial": "top-fiducial"}
 _LOOKS = {"fiducial": (COLOURS["electron"], "o"), "topfiducial": (COLOURS["proton"], "s")}
 _NOTE: dict[str, Any] = {
     "fontsize": 9.5,
+    "zorder": 10,
     "bbox": {"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1.0},
 }
 _SUM = (COLOURS["data"], "D")
@@ -270,7 +271,9 @@ def plot_region_fluxes(
         vertical_range(main, np.concatenate(heights), np.concatenate(limits))
         main.set_ylabel("E³ dN/dE (GeV² m⁻² s⁻¹ sr⁻¹)")
         main.grid(alpha=0.25, lw=0.6)
-        sheet.figure.legend(loc="outside right upper", title="published: stat. and syst.")
+        # the title of the page stands above the legend
+        above = "\n" if title else ""
+        sheet.figure.legend(loc="outside right upper", title=f"{above}published: stat. and syst.")
         if comparisons:
             _ratios(below, comparisons, shifts)
         else:

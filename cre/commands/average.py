@@ -14,6 +14,8 @@ from analysis.exceptions import IncompleteDataError
 from analysis.exports import marks
 from analysis.fluxtable import FluxTable, read_flux_table, write_flux_table
 from analysis.plots.combination import plot_combination, plot_gain
+from analysis.plots.style import marked
+from analysis.usable import partial_text
 from cre.injected import injected_spectrum
 from cre.provenance import record
 
@@ -61,8 +63,8 @@ def command(
 ) -> None:
     """Combine the flux tables FIDUCIAL and TOPFIDUCIAL (.ecsv, .csv, .json).
 
-    Their events are disjoint: the fluxes are averaged with the weights of their exposures. Writes
-    OUTPUT.ecsv, .csv and .json, and says whether the regions agree.
+    Their events are disjoint: the fluxes are averaged with the weights of their exposures. The tables know their
+    regions, so their order does not matter. Writes OUTPUT.ecsv, .csv and .json, and says whether the regions agree.
     """
     paths = [output.with_name(output.name + suffix) for suffix in SUFFIXES]
     drawn = [] if figures is None else [figures / "combination", figures / "combination_gain"]
@@ -77,7 +79,8 @@ def command(
         "figures": figures,
     }  # fmt: skip
     with record(output.with_name(output.name + ".provenance.json"), "average", arguments) as entry:
-        tables = [read_flux_table(path) for path in (fiducial, topfiducial)]
+        # fiducial first, whichever was given first: below --e-min-gev the first stands alone
+        tables = sorted((read_flux_table(path) for path in (fiducial, topfiducial)), key=_leaks)
         for path in (fiducial, topfiducial):
             entry.read(path)
         found = combine(
@@ -92,13 +95,19 @@ def command(
         entry.wrote(paths)
         click.echo(summary(found))
         if drawn:
-            pictures = _draw(found, drawn[0], drawn[1], overwrite=overwrite)
+            with marked(partial_text(found.table.meta)):
+                pictures = _draw(found, drawn[0], drawn[1], overwrite=overwrite)
             entry.wrote(pictures)
             click.echo(f"wrote {len(pictures)} figures to {figures}")
     click.echo(f"wrote {output}{{{','.join(SUFFIXES)}}}")
     if not found.table.success.any():
         msg = "no bin has a flux; the reasons stand in the table's metadata"
         raise IncompleteDataError(msg)
+
+
+def _leaks(table: FluxTable) -> bool:
+    """Whether a table is of the top-fiducial region."""
+    return str((table.meta.get("flux") or {}).get("region")) == "topfiducial"
 
 
 def summary(found: Combination) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from analysis.fluxtable import FluxTable, read_flux_table
 from analysis.histfile import load
 from analysis.plots import plot_region_acceptance, plot_region_fluxes
 from analysis.plots.regions import bgo_path_cut
+from analysis.plots.style import marked
 from analysis.selection import project
+from analysis.usable import partial_text
 from cre.injected import bin_average, injected_spectrum
 
 REGIONS = ("fiducial", "topfiducial")
@@ -49,6 +52,7 @@ def command(
     """
     acceptances: dict[str, Acceptance] = {}
     synthetic = set()
+    metas: list[Mapping[str, Any]] = []
     min_x0 = None
     for region, path in zip(REGIONS, (fiducial, topfiducial or fiducial), strict=True):
         content = load(path)
@@ -56,6 +60,7 @@ def command(
         integral = meta["target_flux_integral"]["electron"]
         acceptances[region] = acceptance_from_histogram(hists["passed"], integral, region=region)
         synthetic.add(bool(meta.get("synthetic")))
+        metas.append(meta)
         if region == "topfiducial":
             min_x0 = bgo_path_cut(meta)
     tables = {} if flux is None else _tables(flux)
@@ -63,13 +68,19 @@ def command(
     if len(synthetic) > 1:
         msg = "some of the files are synthetic and some are not; they do not belong into one figure"
         raise AnalysisError(msg)
-    common: dict[str, Any] = {"synthetic": synthetic.pop(), "overwrite": overwrite}
-    paths = plot_region_acceptance(
-        acceptances, output / "acceptance_regions", min_x0=min_x0, **common
-    )
-    if tables:
-        truth = _truth(tables, chi2_max_gev)
-        paths += plot_region_fluxes(tables, output / "flux_regions", **truth, **common)
+    metas += [table.meta for table in tables.values()]
+    common: dict[str, Any] = {
+        "synthetic": synthetic.pop(),
+        "title": "toys" if any(meta.get("toy") for meta in metas) else "",
+        "overwrite": overwrite,
+    }
+    with marked(partial_text(*metas)):
+        paths = plot_region_acceptance(
+            acceptances, output / "acceptance_regions", min_x0=min_x0, **common
+        )
+        if tables:
+            truth = _truth(tables, chi2_max_gev)
+            paths += plot_region_fluxes(tables, output / "flux_regions", **truth, **common)
     click.echo(f"wrote {len(paths)} files to {output}")
 
 

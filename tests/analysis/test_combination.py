@@ -493,6 +493,11 @@ TWO = top([9.0, 4.0], [9.0, 4.0], inputs=DATA[:1], synthetic=True)
 REFUSED = [
     ([ONE], CombinationError, "two flux tables or more"),
     ([ONE, ONE], EventsNotDisjointError, "region fiducial are in two"),
+    (
+        [changed(ONE, half_width_mm=280.0), changed(TWO, half_width_mm=250.0)],
+        EventsNotDisjointError,
+        "within 280 mm, top-fiducial ones leave 250 mm",
+    ),
     ([ONE, changed(TWO, region=None)], CombinationError, "does not say of which region"),
     (
         [ONE, top([9.0, 4.0], [9.0, 4.0], edges=[1000, 2000, 4100])],
@@ -545,6 +550,11 @@ def test_what_is_not_refused():
     assert combine([ONE, TWO]).table.success.all()
     skim = replace(TWO, meta={**TWO.meta, "inputs": OTHER})
     assert combine([ONE, skim], other_inputs=True).table.success.all()
+    apart = [changed(ONE, half_width_mm=250.0), changed(TWO, half_width_mm=280.0)]
+    assert combine(apart[::-1]).table.success.all()
+    assert combine(
+        [ONE, changed(TWO, half_width_mm=250.0)]
+    ).table.success.all()  # a toy has no card
     assert combine([ONE, changed(TWO, score="cnn")]).table.meta["flux"]["score"] == "omega, cnn"
 
 

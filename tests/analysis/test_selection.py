@@ -12,7 +12,7 @@ from analysis.cutflow import cutflow_table
 from analysis.exceptions import AnalysisError, HistogramMismatchError
 from analysis.measurement import flux_from_histograms as measured
 from analysis.plots import PlotError, draw_run
-from analysis.selection import chosen_bgo, project, selection_text
+from analysis.selection import chosen_bgo, project, selection_text, square_half_width
 
 ENERGY = np.array([100.0, 200.0, 400.0])
 WEIGHT = hist.storage.Weight()
@@ -252,3 +252,15 @@ def test_figures_say_what_was_chosen(tmp_path, monkeypatch):
 )
 def test_title(meta, text):
     assert selection_text("fiducial", meta) == text
+
+
+def test_half_width_of_the_square_travels_with_the_flux():
+    hists, meta = build()
+    cuts = [
+        {"trigger": {"kinds": ["data"]}},
+        {"region": {"half_width_mm": 250.0, "kinds": ["data"]}},
+    ]
+    told = flux_from_histograms(hists, {**meta, "card": {"cuts": cuts}}, region="fiducial")
+    assert told.meta["flux"]["half_width_mm"] == 250.0
+    assert square_half_width({"card": {"cuts": [*cuts[:1], {"fiducial_bit": {}}]}}) is None
+    assert square_half_width({"toy": {}}) is None

@@ -75,8 +75,12 @@ def run_file(folder, region, *, data=True):
     return folder / f"{region}.json.gz"
 
 
-def flux_file(folder, region, *, injected=True, synthetic=True):
-    meta = {"flux": {"region": region}, "synthetic": synthetic}
+def flux_file(folder, region, *, injected=True, synthetic=True, toy=False):
+    meta = {
+        "flux": {"region": region},
+        "synthetic": synthetic,
+        "toy": {"seed": 1} if toy else False,
+    }
     if injected:
         meta["injected"] = {"electron": ELECTRON_2017.to_dict()}
     table = flux(
@@ -84,7 +88,7 @@ def flux_file(folder, region, *, injected=True, synthetic=True):
         efficiency=0.95, efficiency_err=0.01, acceptance=0.3, acceptance_err=0.0, livetime_s=3e5,
         e_min=EDGES[:-1], e_max=EDGES[1:], meta=meta,
     )  # fmt: skip
-    name = f"{region}{'' if injected else '_data'}{'' if synthetic else '_real'}.ecsv"
+    name = f"{region}{'' if injected else '_data'}{'' if synthetic else '_real'}{'_toy' * toy}.ecsv"
     return write_flux_table(table, folder / name)
 
 
@@ -192,6 +196,10 @@ def test_regions_beside_each_other(cre, drawn, tmp_path):
     assert (code, err) == (0, "")
     assert "top-fiducial\n/ fiducial" in drawn["flux_regions"]
     assert "injected" not in drawn["flux_regions"]
+    assert not [words for words in drawn.values() if "toys" in words]
+    toys = [flux_file(tmp_path, r, toy=True) for r in ("fiducial", "topfiducial")]
+    assert cre("regions", *files, "--flux", *toys, "-o", tmp_path / "t")[0] == 0
+    assert all("toys" in drawn[name] for name in ("acceptance_regions", "flux_regions"))
 
 
 def test_regions_refuses_what_does_not_belong_together(cre, tmp_path):
