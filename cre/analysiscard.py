@@ -25,6 +25,7 @@ __all__ = [
     "FitSection",
     "FluxSection",
     "ScoreSection",
+    "StabilitySection",
     "Strict",
     "SystematicsSection",
     "analysis_card",
@@ -164,6 +165,20 @@ class BreakSection(Strict):
     method: Literal["quadrature", "nuisance", "poisson"] | None = None
 
 
+class StabilitySection(Strict):
+    """Energies in which the flux is followed in time: the coarse bins that lie inside."""
+
+    e_min_gev: float = Field(default=54.0, gt=0)
+    e_max_gev: float = Field(default=1000.0, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> StabilitySection:
+        if not self.e_min_gev < self.e_max_gev:
+            msg = f"e_min_gev {self.e_min_gev:g} must be below e_max_gev {self.e_max_gev:g}"
+            raise ValueError(msg)
+        return self
+
+
 class AnalysisCard(BaseModel):
     """The sections for the histograms; those for the run may stand beside them and are not looked at."""
 
@@ -174,11 +189,12 @@ class AnalysisCard(BaseModel):
     flux: FluxSection = FluxSection()
     systematics: SystematicsSection = SystematicsSection()
     break_: BreakSection = Field(default=BreakSection(), alias="break")
+    stability: StabilitySection = StabilitySection()
 
 
 #: Entries of a card that are for the run and not looked at here.
 RUN_SECTIONS = frozenset({
-    "name", "manifest", "output", "bgo_reconstruction", "regions", "cuts", "models", "energy",
+    "name", "manifest", "output", "bgo_reconstruction", "regions", "period", "cuts", "models", "energy",
     "inference", "calibration", "also", "target", "proton_spectra", "extended_bins", "chunk_size",
     "max_nonfinite_fraction",
 })  # fmt: skip

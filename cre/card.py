@@ -18,6 +18,7 @@ from cre.analysiscard import (
     FitSection,
     FluxSection,
     ScoreSection,
+    StabilitySection,
     Strict,
     SystematicsSection,
     extremes,
@@ -28,6 +29,7 @@ from processors.chain import Cut, check_order, make_cut
 from processors.exceptions import SelectionError, sentences
 from processors.manifest import FileEntry
 from processors.modelset import BATCH, CPU, Models, Source, load_models
+from processors.period import Period
 from processors.processor import KINDS, MC_KINDS, RunConfig
 from processors.score import SCORES, score_axis
 from processors.selections import energy_range
@@ -62,6 +64,7 @@ class Card(Strict):
         output: Folder for the products.
         bgo_reconstruction: Which reconstructions' files are read, one or several.
         regions: Regions to fill.
+        period: Part of the data, by dates or runs; None for all of the manifest.
         cuts: Ordered chain: a name, or a name with its values.
         models: Region to network to its files (names of shipped ones or paths); ``omega`` names the
             parameters that combine the networks.
@@ -79,6 +82,7 @@ class Card(Strict):
         flux: How the flux is made.
         systematics: Systematic errors.
         break_: How the spectral break is fitted; ``break`` in the file.
+        stability: Which energies are followed in time.
     """
 
     name: str
@@ -86,6 +90,7 @@ class Card(Strict):
     output: Path
     bgo_reconstruction: tuple[Reconstruction, ...] = Field(default=("new",), min_length=1)
     regions: tuple[Region, ...] = Field(default=("fiducial", "topfiducial"), min_length=1)
+    period: Period | None = None
     cuts: tuple[Any, ...]
     models: dict[Region, dict[str, tuple[str, ...]]] = Field(default_factory=dict)
     energy: dict[Region, EnergySection] = Field(default_factory=dict)
@@ -102,6 +107,7 @@ class Card(Strict):
     flux: FluxSection = FluxSection()
     systematics: SystematicsSection = SystematicsSection()
     break_: BreakSection = Field(default=BreakSection(), alias="break")
+    stability: StabilitySection = StabilitySection()
 
     @field_validator("bgo_reconstruction", mode="before")
     @classmethod

@@ -14,11 +14,14 @@ from analysis.fluxsettings import FluxSettings
 from analysis.histfile import load
 from analysis.systematics import Sources
 from analysis.templatefit import FitResult, FitSettings
+from analysis.usable import partial
 from cre.analysiscard import AnalysisCard, CutRule, FitSection, SystematicsSection
 from cre.provenance import Record
 
 __all__ = [
     "check_converged",
+    "partial_line",
+    "partial_option",
     "selection_options",
     "shift_lowered",
     "sources",
@@ -56,6 +59,22 @@ _SELECTION = (
     ),
     click.option("--e-max-gev", type=float, help="Highest bin."),
 )
+
+
+partial_option = click.option(
+    "--partial",
+    is_flag=True,
+    help="Accept a run of which data files are missing: the livetime is that of the files read.",
+)
+
+
+def partial_line(meta: Mapping[str, Any]) -> list[str]:
+    """What a summary says of incomplete histograms or their table; empty for complete ones."""
+    found = partial(meta)
+    if found is None:
+        return []
+    seconds = f"{found['livetime_s']:.1f} s of {found['planned_livetime_s']:.1f} s"
+    return [f"PARTIAL: {100 * found['share']:.1f} % of the planned livetime, {seconds}"]
 
 
 def selection_options(command: F) -> F:

@@ -124,6 +124,14 @@ class Passed:
             {**{n: m & kept for n, m in self.n_minus_1.items()}, name: self.selected},
         )
 
+    def among(self, events: Mask) -> Passed:
+        """The chain on some events only, shape (n,); the others pass nothing."""
+        if events.all():
+            return self
+        parts = (self.evaluated, self.passed, self.cumulative, self.n_minus_1)
+        fewer = [{name: mask & events for name, mask in part.items()} for part in parts]
+        return Passed(self.selected & events, *fewer)
+
     def all_but(self, names: Sequence[str]) -> Mask:
         """Events that pass every cut except perhaps those named, shape (n,).
 
@@ -192,10 +200,8 @@ def evaluate(ntuple: Ntuple, cuts: Sequence[Cut], *, kind: str, region: str) -> 
         running = running & mask
         cumulative[name] = running
     # Events not evaluated by an image cut fail two others already, so they are in no N-1 sample.
-    n_minus_1 = {
-        name: (failures == 0) | ((failures == 1) & evaluated[name] & ~mask)
-        for name, mask in passed.items()
-    }
+    none, one = failures == 0, failures == 1
+    n_minus_1 = {name: none | (one & evaluated[name] & ~mask) for name, mask in passed.items()}
     return Passed(running, evaluated, passed, cumulative, n_minus_1)
 
 

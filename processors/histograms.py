@@ -22,6 +22,7 @@ from processors import showers
 from processors.binning import energy_edges_gev
 from processors.chain import Cut, Passed
 from processors.geometry import N_LAYERS
+from processors.monthly import book_monthly
 from processors.ntuple import Ntuple
 from processors.score import score_axis
 
@@ -120,11 +121,16 @@ def book_histograms(
     Returns:
         Name to histogram.
     """
-    kind = hist.axis.StrCategory(KINDS, name="kind", label="sample")
-    simulated = hist.axis.StrCategory(MC_KINDS, name="kind", label="sample")
-    region = hist.axis.StrCategory(["fiducial", "topfiducial"], name="region", label="region")
-    version = hist.axis.StrCategory(bgo, name="bgo", label="BGO reconstruction")
-    edge = hist.axis.StrCategory(["pass", "fail"], name="edge", label="edge cut")
+
+    def category(names: Sequence[str], name: str, label: str) -> hist.axis.StrCategory:
+        # without overflow, which is always empty: every chunk pays for the size
+        return hist.axis.StrCategory(names, name=name, label=label, overflow=False)
+
+    kind = category(KINDS, "kind", "sample")
+    simulated = category(MC_KINDS, "kind", "sample")
+    region = category(["fiducial", "topfiducial"], "region", "region")
+    version = category(bgo, "bgo", "BGO reconstruction")
+    edge = category(["pass", "fail"], "edge", "edge cut")
     edges = energy_edges_gev(extended=extended_bins)
     networks = list((energy_regions or {"": False}).values())
     label = "CNN energy (GeV)" if all(networks) else _CORRECTED
@@ -134,12 +140,10 @@ def book_histograms(
     corrected = hist.axis.Variable(edges, name="energy", label=_CORRECTED)
     true = hist.axis.Variable(edges, name="energy_true", label="true energy (GeV)")
     coarse = hist.axis.Variable([20.0, 100.0, 1e3, 1e4], name="energy", label=energy.label)
-    layer = hist.axis.StrCategory(
-        [str(i) for i in range(N_LAYERS)], name="layer", label="BGO layer"
-    )
+    layer = category([str(i) for i in range(N_LAYERS)], "layer", "BGO layer")
     names = [c.name for c in cuts] + [ENERGY_CUT] * any(networks)
-    cut = hist.axis.StrCategory(names, name="cut", label="cut")
-    stat = hist.axis.StrCategory(STATS, name="stat", label="count")
+    cut = category(names, "cut", "cut")
+    stat = category(STATS, "stat", "count")
 
     def book(*axes: Any) -> hist.Hist[Any]:
         return hist.Hist(*axes, storage=bh.storage.Weight())
@@ -150,14 +154,16 @@ def book_histograms(
         omega = hist.axis.Regular(a.bins, a.low, a.high, name="omega", label=a.label)
         hists[score_name(i, name)] = book(kind, region, version, edge, energy, omega)
     if proton_spectra:
-        spectrum = hist.axis.StrCategory(proton_spectra, name="spectrum", label="proton spectrum")
-        categories = map(_closed, (spectrum, region, version, edge))
-        hists[SPECTRA] = book(*categories, energy, hists["score"].axes["omega"])
+        spectrum = category(proton_spectra, "spectrum", "proton spectrum")
+        omega = hists["score"].axes["omega"]
+        hists[SPECTRA] = book(spectrum, region, version, edge, energy, omega)
     hists["response"] = book(simulated, region, version, edge, true, energy)
     hists["passed"] = book(simulated, region, version, edge, true)
     hists["energy_ratio"] = book(
-        *map(_closed, (region, version, edge)),
-        _closed(hist.axis.StrCategory(["e_corr", "cnn"][: 1 + any(networks)], name="estimator")),
+        region,
+        version,
+        edge,
+        category(["e_corr", "cnn"][: 1 + any(networks)], "estimator", ""),
         true,
         hist.axis.Regular(400, -1.2, 0.8, name="ratio", label="ln(E / E_true)"),
     )
@@ -174,12 +180,9 @@ def book_histograms(
     rms = hist.axis.Regular(60, 0.0, 150.0, name="value", label="layer RMS (mm)")
     hists["control_layer_fraction"] = book(kind, region, version, layer, coarse, fraction)
     hists["control_layer_rms"] = book(kind, region, version, layer, coarse, rms)
-    return hists
-
-
-def _closed(a: hist.axis.StrCategory) -> hist.axis.StrCategory:
-    """Categories without overflow, which is always empty: every chunk pays for the size."""
-    return hist.axis.StrCategory([*map(str, a)], name=a.name, label=a.label, overflow=False)
+    return hists | book_monthly(
+        names, scores[0], strategy, bgo, str(energy.label), extended_bins=extended_bins
+    )
 
 
 def fill_cutflow(
@@ -189,10 +192,28 @@ def fill_cutflow(
     e_corr: Values,
     weights: Values,
 ) -> None:
-    """Count one chunk per cut; ``labels`` are kind, region and BGO reconstruction."""
-    for stat in STATS:
+    """Count one chunk per cut; ``labels`` are kind, region and BGO reconstruction.
+
+    The same as filling ``e_corr[mask]`` with ``weights[mask]`` for every cut and count: added up in the same
+    order, but with the energy bin of each event looked up once.
+    """
+    bins = np.asarray(cutflow.axes["energy"].index(e_corr), np.intp) + 1  # underflow is bin 0
+    size = cutflow.axes["energy"].extent
+    unit = bool((weights == 1).all())
+    place = [cutflow.axes[i].index(label) for i, label in enumerate(labels)]
+    cuts = {name: i for i, name in enumerate(cutflow.axes["cut"])}
+    view: Any = cutflow.view(flow=True)
+    sums: dict[int, tuple[Values, Values]] = {}  # many masks are one and the same array
+    for j, stat in enumerate(STATS):
         for cut, mask in getattr(masks, stat).items():
-            cutflow.fill(*labels, cut, stat, e_corr[mask], weight=weights[mask])
+            if id(mask) not in sums:
+                rows = np.flatnonzero(mask)
+                here, w = bins[rows], None if unit else weights[rows]
+                value = np.bincount(here, w, size)
+                sums[id(mask)] = value, value if w is None else np.bincount(here, w * w, size)
+            filled = view[(*place, cuts[cut], j)]
+            filled["value"] += sums[id(mask)][0]
+            filled["variance"] += sums[id(mask)][1]
 
 
 @dataclass(frozen=True)

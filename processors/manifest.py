@@ -41,7 +41,8 @@ class FileEntry(_Strict):
 
     ``weights`` says whether the weight branch holds importance-sampling weights, which multiply the weights
     of the target flux, or is not to be used. ``complete_above_gev`` is the corrected energy from which a skimmed file misses no event;
-    ``only_region`` is the region of a skim that lacks what an analysis of the other one needs.
+    ``only_region`` is the region of a skim that lacks what an analysis of the other one needs. ``unused_runs`` are
+    left out by the period of a card (:func:`processors.period.select_runs`) and never stand in a manifest.
     """
 
     path: str
@@ -58,6 +59,7 @@ class FileEntry(_Strict):
     fields: list[str]
     synthetic: bool = False
     runs: list[Run] = []
+    unused_runs: list[Run] = Field(default=[], exclude=True)
     generated: Generated | None = None
     weights: Literal["sampling", "none"] = "none"
     complete_above_gev: float = 0.0

@@ -30,7 +30,9 @@ from processors.histograms import (
 )
 from processors.inference import score_events
 from processors.modelset import Models
+from processors.monthly import fill_monthly, fill_monthly_cuts
 from processors.ntuple import FIELDS, Events, Ntuple, cached_aliases
+from processors.period import NO_MONTH, UNUSED, find_runs
 from processors.selections import cut_fields
 from processors.spectrum import parse
 from processors.weights import Generated, rate_weights
@@ -147,17 +149,19 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
         """Fill one chunk.
 
         Args:
-            events: coffea events in virtual mode; ``metadata`` names ``kind``, ``aliases``, ``weights``
-                and ``bgo_reconstruction``.
+            events: coffea events in virtual mode; ``metadata`` names ``kind``, ``aliases``, ``weights``,
+                ``bgo_reconstruction`` and, for data, ``runs`` (:func:`processors.period.run_table`).
 
         Returns:
             ``hists`` (name to Hist), ``nonfinite`` (field or score to count), ``scored`` (score to the
-            number of events), ``events`` (kind to count) and ``chunks`` (set of (uuid, entry start, entry stop)).
+            number of events), ``events`` (kind to count, those of runs that are used) and ``chunks`` (set of (uuid, entry start, entry stop)).
         """
         config = self._config
         metadata: Mapping[str, Any] = events.metadata  # type: ignore[attr-defined]
         kind, bgo = str(metadata["kind"]), str(metadata["bgo_reconstruction"])
         ntuple = Ntuple(events, cached_aliases(str(metadata["aliases"])))
+        months = _months(ntuple, metadata.get("runs") or [])
+        used = months != UNUSED
         hists = empty_histograms(config)
         weights = np.ones(len(ntuple))
         if kind in MC_KINDS:
@@ -170,7 +174,7 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
                 parse(config.target[kind]),
             )
         nonfinite = {
-            "e_corr": _count_nonfinite(ntuple["e_corr"]),
+            "e_corr": _count_nonfinite(ntuple["e_corr"][used]),
             "weight": _count_nonfinite(weights),
             **dict.fromkeys(config.scores, 0),
         }
@@ -180,11 +184,11 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
             n for c in config.cuts for r in config.regions for n in cut_fields(c.function(r))
         }:
             if FIELDS[name].shape == "layer" and ntuple.has(name):
-                nonfinite[name] = _count_nonfinite(ntuple[name].sum(axis=1))
+                nonfinite[name] = _count_nonfinite_events(ntuple[name], used)
         weights = np.nan_to_num(weights, nan=0.0, posinf=0.0, neginf=0.0)
         for region in config.regions:
             labels = (kind, region, bgo)
-            masks = evaluate(ntuple, config.cuts, kind=kind, region=region)
+            masks = evaluate(ntuple, config.cuts, kind=kind, region=region).among(used)
             selected, rows = masks.selected, np.flatnonzero(masks.all_but(EDGE_CUTS))
             scores = self._scores(ntuple, rows, kind, region)
             for name, values in scores.items():
@@ -194,6 +198,8 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
             if sigma is not None:
                 masks = masks.followed_by(ENERGY_CUT, rows, kept)
             fill_cutflow(hists["cutflow"], masks, labels, ntuple["e_corr"], weights)
+            if kind == "data":
+                fill_monthly_cuts(hists, months, labels[1:], masks, ntuple["e_corr"])
             if not kept.any():
                 continue
             others = self._other_weights(ntuple, rows, weights[rows]) if kind == "proton" else {}
@@ -209,11 +215,15 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
             if sigma is not None:
                 computed[ENERGY_CUT] = sigma[kept][chosen.edge]
             fill_events(hists, ntuple, chosen, computed)
+            if kind == "data":
+                final = chosen.keep(chosen.edge)
+                score = final.scores[config.score]
+                fill_monthly(hists, months[final.rows], labels[1:], final.energy, score)
         return {
             "hists": hists,
             "nonfinite": nonfinite,
             "scored": scored,
-            "events": {kind: len(ntuple)},
+            "events": {kind: int(used.sum())},
             "chunks": {(metadata["fileuuid"], metadata["entrystart"], metadata["entrystop"])},
         }
 
@@ -299,6 +309,22 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
         if ntuple.has("rms_l"):
             changed["rms_l"] = table[:, N_LAYERS + 1]
         return changed
+
+
+def _months(ntuple: Ntuple, table: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    """Month of each event; the run is read only where it matters."""
+    months = {row[2] for row in table}
+    if len(months) < 2:
+        return np.full(len(ntuple), months.pop() if months else NO_MONTH, np.int64)
+    return find_runs(ntuple["run"], table)
+
+
+def _count_nonfinite_events(values: Values, used: npt.NDArray[np.bool_]) -> int:
+    """Used events of which a layer is not finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        if values.dtype.kind in "biu" or np.isfinite(values.sum()):  # one pass in the usual case
+            return 0
+        return _count_nonfinite(values.sum(axis=1)[used])
 
 
 def _count_nonfinite(values: Values) -> int:

@@ -40,6 +40,7 @@ class Primaries:
         second: Mission elapsed seconds, shape (n,); 0 for Monte Carlo.
         outside_saa: Whether the satellite is outside the South Atlantic Anomaly, shape (n,).
         weight: Weights of the rays, shape (n,); 1 for data.
+        gain: Factor on the energies that the calorimeter reads, shape (n,); None for 1.
     """
 
     species: Literal["electron", "proton"]
@@ -49,6 +50,7 @@ class Primaries:
     second: npt.NDArray[np.int32]
     outside_saa: npt.NDArray[np.bool_]
     weight: npt.NDArray[np.float64]
+    gain: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def detect(primaries: Primaries, detector: Detector, rng: np.random.Generator) -
         ``simulation.writer.SCALAR_TYPES`` and the fired bars (``hit_count``, ``hit_id``, ``hit_mev``).
     """
     rays, energy = primaries.rays, primaries.energy_gev
+    highest = 1.0 if primaries.gain is None else float(primaries.gain.max(initial=1.0))
     seeds = rng.integers(0, 2**64, len(energy), dtype=np.uint64)
     if primaries.species == "electron":
         deposits = electron_showers(energy, rays.position_mm, rays.direction, seeds)
@@ -97,7 +100,7 @@ def detect(primaries: Primaries, detector: Detector, rng: np.random.Generator) -
             rays.direction,
             seeds,
             model=detector.hadronic_model,
-            min_deposit_gev=_EARLY_SHARE * detector.min_deposit_gev,
+            min_deposit_gev=_EARLY_SHARE * detector.min_deposit_gev / highest,
             tail_sampling=detector.tail_sampling,
             triggered_only=detector.triggered_only,
         )
@@ -119,11 +122,14 @@ def read_out(
         Columns as of :func:`detect`.
     """
     rays, energy = primaries.rays, primaries.energy_gev
+    seen_gev = deposits.bgo_gev
+    if primaries.gain is not None:
+        seen_gev = seen_gev * primaries.gain.astype(seen_gev.dtype)[:, None, None]
     alive = np.flatnonzero(
         (deposits.weight > 0)
-        & (deposits.bgo_gev.sum(axis=(1, 2)) >= _EARLY_SHARE * detector.min_deposit_gev)
+        & (seen_gev.sum(axis=(1, 2)) >= _EARLY_SHARE * detector.min_deposit_gev)
     )
-    bar_mev = digitise(deposits.bgo_gev[alive], rng)
+    bar_mev = digitise(seen_gev[alive], rng)
     above = bar_mev.sum(axis=(1, 2), dtype=np.float64) >= max(1e3 * detector.min_deposit_gev, 1e-3)
     triggered = high_energy_trigger(bar_mev, rng)
     if detector.triggered_only:

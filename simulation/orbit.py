@@ -14,10 +14,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FLIGHT_START_S", "LIVE_SHARE", "Run", "in_saa", "livetime_s", "runs"]
+__all__ = [
+    "FLIGHT_START_S",
+    "LIVE_SHARE",
+    "YEAR_S",
+    "Run",
+    "in_saa",
+    "livetime_s",
+    "runs",
+    "spread_runs",
+    "years_in_flight",
+]
 
 #: 2015-12-30 in seconds since 2013-01-01: 365 + 365 + 363 days.
 FLIGHT_START_S = 1093 * 86_400
+YEAR_S = 365.25 * 86_400
 ORBIT_S = 5_670
 SAA_S = 255
 #: Livetime over all time.
@@ -53,6 +64,11 @@ class Run:
 def in_saa(second: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Whether the satellite is inside the SAA at mission elapsed seconds."""
     return np.asarray((np.asarray(second, np.int64) - FLIGHT_START_S) % ORBIT_S < SAA_S)
+
+
+def years_in_flight(second: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Years since the start of the flight at mission elapsed seconds."""
+    return np.asarray((np.asarray(second, np.float64) - FLIGHT_START_S) / YEAR_S)
 
 
 def livetime_s(start_s: int, stop_s: int) -> float:
@@ -96,3 +112,35 @@ def runs(
         raise ValueError(msg)
     edges = [start_s + duration * i // number for i in range(number + 1)]
     return [Run(first_run + i, a, b) for i, (a, b) in enumerate(pairwise(edges))]
+
+
+def spread_runs(
+    wanted_s: float, years: float, start_s: int, first_run: int, at_least: int = 1
+) -> list[Run]:
+    """Short runs at equal distances, with gaps between them: a small livetime seen over a long time.
+
+    Args:
+        wanted_s: Livetime of all runs together; reached and exceeded by less than a second per run.
+        years: Time from the start of the first run to the end of the last one's share of the time.
+        start_s: Start of the first run.
+        first_run: Its number.
+        at_least: Least number of runs; there are three per month, so that every month has one.
+
+    Returns:
+        The runs, all of one length.
+
+    Raises:
+        ValueError: The livetime is longer than the years allow, or not a second per run.
+    """
+    number = max(at_least, round(36 * years), 1)
+    step = years * YEAR_S / number
+    starts = [start_s + round(i * step) for i in range(number)]
+    low, high = 0, int(step) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = sum(livetime_s(s, s + middle) for s in starts) >= wanted_s
+        low, high = (low, middle) if enough else (middle, high)
+    if high > int(step) or wanted_s < number:
+        msg = f"{wanted_s} s of livetime do not fit into {number} runs of at least 1 s over {years} years"
+        raise ValueError(msg)
+    return [Run(first_run + i, s, s + high) for i, s in enumerate(starts)]

@@ -7,18 +7,15 @@ with an E^-1 spectrum; data blocks cover some seconds of a run, with electrons a
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-import os
 import uuid
 import zlib
-from collections import deque
-from collections.abc import Callable, Generator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -29,6 +26,7 @@ from processors.geometry import GENERATION_RADIUS_M
 from processors.spectrum import ELECTRON_2017, PROTON_2026, Spectrum
 from simulation import difference, orbit
 from simulation.events import Detector, Primaries, detect
+from simulation.parallel import cores, in_order
 from simulation.primaries import (
     TOTAL_ETENDUE_M2SR,
     FullRegion,
@@ -37,7 +35,7 @@ from simulation.primaries import (
     spectrum_energies,
 )
 from simulation.reconstruction import CORRECTION_LIMIT
-from simulation.writer import concatenate, write_ntuple
+from simulation.writer import concatenate, sorted_by_time, write_ntuple
 
 __all__ = ["Sample", "simulate", "simulate_block"]
 
@@ -87,6 +85,9 @@ class Sample:
         start_s: Data: start of the first run, mission elapsed seconds.
         first_run: Data: number of the first run.
         run_s: Data: longest run, seconds.
+        gain_drift_per_year: Data: relative change per year of the energies that the calorimeter reads, linear
+            from the start of the flight.
+        spread_years: Data: spread the livetime in short runs over this time instead of one run after another.
     """
 
     kind: Kind
@@ -109,6 +110,8 @@ class Sample:
     start_s: int = orbit.FLIGHT_START_S
     first_run: int = 1
     run_s: int = 86_400
+    gain_drift_per_year: float = 0.0
+    spread_years: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse samples that make no sense.
@@ -140,14 +143,19 @@ class Sample:
             < self.e_max_gev
             < math.inf,
             "min_deposit_gev must not be negative": not self.min_deposit_gev >= 0,
-            "in data e_min_gev must not exceed min_deposit_gev, or events are lost": data
-            and self.e_min_gev > max(self.min_deposit_gev, 1.0),
+            "in data e_min_gev must not exceed min_deposit_gev over the highest gain, or events are lost": data
+            and self.e_min_gev * self.highest_gain > max(self.min_deposit_gev, 1.0),
             "tail_sampling is for proton Monte Carlo": self.tail_sampling and self.kind != "proton",
             "outside_share must be from 0 to 1, and 0 or 1 in data": not 0
             <= self.outside_share
             <= 1
             or (data and self.outside_share not in {0.0, 1.0}),
             "data_mc_difference is for data": self.data_mc_difference and not data,
+            "gain_drift_per_year and spread_years are for data": not data
+            and (self.gain_drift_per_year != 0 or self.spread_years != 0),
+            "spread_years must not be negative": not 0 <= self.spread_years < math.inf,
+            "gain_drift_per_year must be from -0.2 to 0.2": not abs(self.gain_drift_per_year)
+            <= 0.2,
             "n_files, run_s must be at least 1, seed not negative": self.n_files < 1
             or self.run_s < 1
             or self.seed < 0,
@@ -157,10 +165,22 @@ class Sample:
                 msg = f"{problem}: {self}"
                 raise ValueError(msg)
 
+    @property
+    def highest_gain(self) -> float:
+        """Largest factor of :meth:`gain`, at least 1."""
+        duration = (
+            self.spread_years * orbit.YEAR_S or (self.livetime_s or 0.0) / orbit.LIVE_FRACTION
+        )
+        return max(1.0, float(self.gain(self.start_s + duration + orbit.ORBIT_S)))
+
+    def gain(self, second: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Factor on the energies that the calorimeter reads at mission elapsed seconds."""
+        return 1.0 + self.gain_drift_per_year * orbit.years_in_flight(second)
+
     def energies_of(self, species: str) -> tuple[float, float]:
         """Lowest and highest true energy of a species, GeV."""
         if self.kind == "data" and species == "proton":
-            low = max(self.e_min_gev, _PROTON_START * self.min_deposit_gev)
+            low = max(self.e_min_gev, _PROTON_START * self.min_deposit_gev / self.highest_gain)
             return low, _PROTON_REACH * self.e_max_gev
         return self.e_min_gev, self.e_max_gev
 
@@ -207,7 +227,7 @@ def simulate(
     if "synthetic" not in prefix:
         msg = f"the file prefix {prefix!r} must contain 'synthetic'"
         raise ValueError(msg)
-    workers = _cores() if workers is None else workers
+    workers = cores() if workers is None else workers
     if workers < 1:
         msg = f"workers must be at least 1, got {workers}"
         raise ValueError(msg)
@@ -221,12 +241,13 @@ def simulate(
     Path(folder).mkdir(parents=True, exist_ok=True)
     if progress is not None:
         progress(0, len(blocks))
-    with closing(_results(sample, blocks, workers, progress)) as results:
+    work = functools.partial(simulate_block, sample)
+    with closing(in_order(work, blocks, workers, progress)) as results:
         for number, path in enumerate(paths):
             mine = [b for b in blocks if b.file == number]
             metadata = _metadata(sample, mine, [r for r, file in runs if file == number])
             parts = islice(results, len(mine))
-            name = json.dumps([GENERATOR, metadata, asdict(sample), number], sort_keys=True)
+            name = json.dumps([GENERATOR, metadata, _identity(sample), number], sort_keys=True)
             write_ntuple(path, parts, metadata, uuid.uuid5(uuid.NAMESPACE_OID, name))
     return paths
 
@@ -282,13 +303,19 @@ def simulate_block(sample: Sample, block: Block) -> Columns:
             second,
             ~orbit.in_saa(second),
             weight,
+            sample.gain(second) if sample.gain_drift_per_year else None,
         )
         parts.append(detect(particles, detector, rng))
-    return _sorted_by_time(concatenate(parts))
+    return sorted_by_time(concatenate(parts))
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _identity(sample: Sample) -> dict[str, Any]:
+    """All options; those that came later only if they are used, so that older files keep their uuid."""
+    options = asdict(sample)
+    for name in ("gain_drift_per_year", "spread_years"):
+        if options[name] == 0:
+            del options[name]
+    return options
 
 
 def _default_prefix(sample: Sample) -> str:
@@ -306,6 +333,10 @@ def _runs(sample: Sample) -> list[tuple[orbit.Run, int]]:
     """Runs of a data sample with the number of their file; none for Monte Carlo."""
     if sample.livetime_s is None:
         return []
+    if sample.spread_years:
+        start = (sample.start_s, sample.first_run)
+        apart = orbit.spread_runs(sample.livetime_s, sample.spread_years, *start, sample.n_files)
+        return [(run, i * sample.n_files // len(apart)) for i, run in enumerate(apart)]
     runs = orbit.runs(
         sample.livetime_s, sample.start_s, sample.first_run, sample.run_s, sample.n_files
     )
@@ -332,35 +363,6 @@ def _blocks(sample: Sample, runs: list[tuple[orbit.Run, int]]) -> list[Block]:
     return blocks
 
 
-def _results(
-    sample: Sample, blocks: list[Block], workers: int, progress: Progress | None
-) -> Generator[Columns]:
-    """Columns of the blocks, in order, with a bounded number of them waiting."""
-    total = len(blocks)
-    if min(workers, total) == 1:
-        for done, block in enumerate(blocks, start=1):
-            columns = simulate_block(sample, block)
-            if progress is not None:
-                progress(done, total)
-            yield columns
-        return
-    pool = ProcessPoolExecutor(
-        min(workers, total), mp_context=get_context("spawn")
-    )  # no fork of threads
-    waiting: deque[Future[Columns]] = deque()
-    todo = iter(blocks)
-    try:
-        for done in range(1, total + 1):
-            while len(waiting) < 3 * workers and (new := next(todo, None)) is not None:
-                waiting.append(pool.submit(simulate_block, sample, new))
-            columns = waiting.popleft().result()
-            if progress is not None:
-                progress(done, total)
-            yield columns
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _metadata(sample: Sample, blocks: list[Block], runs: list[orbit.Run]) -> dict[str, Any]:
     common: dict[str, Any] = {
         "synthetic": True,
@@ -381,9 +383,11 @@ def _metadata(sample: Sample, blocks: list[Block], runs: list[orbit.Run]) -> dic
             "electron": sample.electron_spectrum.to_dict(),
             "proton": sample.proton_spectrum.to_dict(),
         }
+        gain = sample.gain_drift_per_year
+        drift = {"gain_drift_per_year": gain} if gain else {}
         return common | {
             "runs": [r.to_dict() for r in runs],
-            "injected": injected,
+            "injected": injected | drift,
             "spectrum": injected,
             "energies_gev": {s: list(sample.energies_of(s)) for s in ("electron", "proton")},
             "data_mc_difference": sample.data_mc_difference,
@@ -403,18 +407,4 @@ def _metadata(sample: Sample, blocks: list[Block], runs: list[orbit.Run]) -> dic
         "outside_share": sample.outside_share,
         "full_region": sample.full_region,
         "data_mc_difference": False,
-    }
-
-
-def _sorted_by_time(columns: Columns) -> Columns:
-    order = np.argsort(columns["tt_second"], kind="stable")
-    counts = columns["hit_count"]
-    starts = np.cumsum(counts) - counts
-    new_counts = counts[order]
-    # position of each hit of the sorted events in the unsorted list
-    first = np.repeat(starts[order] - (np.cumsum(new_counts) - new_counts), new_counts)
-    hits = first + np.arange(int(counts.sum()))
-    return {
-        name: values[hits] if name in {"hit_id", "hit_mev"} else values[order]
-        for name, values in columns.items()
     }

@@ -16,7 +16,7 @@ import uproot
 
 from processors.geometry import N_LAYERS, N_STK_LAYERS
 
-__all__ = ["HIT_COLUMNS", "SCALAR_TYPES", "concatenate", "write_ntuple"]
+__all__ = ["HIT_COLUMNS", "SCALAR_TYPES", "concatenate", "sorted_by_time", "write_ntuple"]
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -123,6 +123,21 @@ def concatenate(parts: Iterable[Columns]) -> dict[str, npt.NDArray[Any]]:
             "hit_mev": np.zeros(0, np.float32),
         }
     return {k: np.concatenate([p[k] for p in listed]) for k in listed[0]}
+
+
+def sorted_by_time(columns: Columns) -> dict[str, npt.NDArray[Any]]:
+    """Events in the order of their seconds, with their fired bars."""
+    order = np.argsort(columns["tt_second"], kind="stable")
+    counts = columns["hit_count"]
+    starts = np.cumsum(counts) - counts
+    new_counts = counts[order]
+    # position of each hit of the sorted events in the unsorted list
+    first = np.repeat(starts[order] - (np.cumsum(new_counts) - new_counts), new_counts)
+    hits = first + np.arange(int(counts.sum()))
+    return {
+        name: values[hits] if name in {"hit_id", "hit_mev"} else values[order]
+        for name, values in columns.items()
+    }
 
 
 def _extend(writable: Any, parts: list[Columns]) -> int:

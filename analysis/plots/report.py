@@ -204,7 +204,12 @@ def _flux(
     """The flux and its systematic errors."""
     out = plot_flux(table, folder / "flux", **versus, **common)
     if "systematics" in table.meta:
-        out += plot_systematics(table, folder / "systematics", **common)
+        out += plot_systematics(
+            table,
+            folder / "systematics",
+            title="toy data" if table.meta.get("toy") else "",
+            **common,
+        )
     return out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = [
     "energy_axis",
     "energy_text",
     "grid",
+    "marked",
     "outside_markers",
     "page",
     "points",
@@ -72,6 +74,8 @@ _RC: Any = {
     "pdf.fonttype": 42,
 }
 
+_MARK: ContextVar[str] = ContextVar("mark", default="")
+
 
 class PlotError(AnalysisError):
     """Input that cannot be drawn."""
@@ -83,6 +87,20 @@ class Page:
 
     figure: Figure
     paths: list[Path]
+
+
+@contextmanager
+def marked(text: str) -> Iterator[None]:
+    """Write a text into the head of every page that is drawn inside, such as that the data are partial.
+
+    Args:
+        text: The text; empty for none.
+    """
+    token = _MARK.set(text)
+    try:
+        yield
+    finally:
+        _MARK.reset(token)
 
 
 @contextmanager
@@ -99,7 +117,7 @@ def page(
     Args:
         stem: Path without suffix; missing folders are made.
         size: Width and height in inches.
-        synthetic: Write :data:`SYNTHETIC_LABEL` at the top.
+        synthetic: Write :data:`SYNTHETIC_LABEL` at the top; the text of :func:`marked` follows.
         overwrite: Replace files that exist.
         title: Text at the right of the top.
 
@@ -118,10 +136,11 @@ def page(
     with mpl.rc_context(_RC):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
-        if synthetic or title:
+        marks = [SYNTHETIC_LABEL] * synthetic + [_MARK.get()] * bool(_MARK.get())
+        if marks or title:
             # A blank keeps the room for the title free.
             figure.suptitle(
-                SYNTHETIC_LABEL if synthetic else " ",
+                "\n".join(marks) or " ",
                 x=0.015,
                 ha="left",
                 fontsize=11,

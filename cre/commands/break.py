@@ -3,18 +3,21 @@
 # ruff: noqa: N999 - a sub-command is called like its module; nobody imports it by name
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
 import analysis.published
 from analysis.exceptions import FitNotConvergedError
 from analysis.fluxtable import read_flux_table
+from analysis.plots.style import marked
 from analysis.published import load, names
 from analysis.spectrum.cost import METHODS, FitOptions, Method
 from analysis.spectrum.data import from_flux_table, from_published
 from analysis.spectrum.models import MODELS
+from analysis.usable import partial_text
 from cre.analysiscard import BreakSection, analysis_card
 from cre.breakreport import content, draw, study, text
 from cre.provenance import program, record, sha256, write_json
@@ -98,11 +101,13 @@ def command(
     if table not in names() and not Path(table).exists():
         msg = f"{table!r} is neither a flux table nor a published set; 'cre compare --list' names those"
         raise CreError(msg)
+    made_of: Mapping[str, Any] = {}
     if table in names():
         source = Path(analysis.published.__file__).with_name(f"{table}.csv")
         data = from_published(load(table), livetime_s)
     else:
-        data = from_flux_table(read_flux_table(source), source.stem)
+        measured = read_flux_table(source)
+        made_of, data = measured.meta, from_flux_table(measured, source.stem)
     arguments = {
         **settings.model_dump(), "models": chosen, "free_smoothness": free_smoothness,
         "systematics": not no_systematics, "bin_average": bin_average, "background": background,
@@ -119,7 +124,8 @@ def command(
         origin = {"path": table, "sha256": sha256(source)}
         head = {"program": program(), "input": origin, "options": arguments}
         write_json(path, {**content(result), **head})
-        drawn = draw(result, output, overwrite=overwrite)
+        with marked(partial_text(made_of)):
+            drawn = draw(result, output, overwrite=overwrite)
         entry.wrote([path, *drawn])
         click.echo(text(result))
         click.echo(f"wrote {path} and {len(drawn)} figures")

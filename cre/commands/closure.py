@@ -196,14 +196,19 @@ def _numbers(found: Closure) -> dict[str, object]:
 def summary(found: Closure) -> str:
     """Pulls below and coverage above 1 TeV as text."""
     low = found.e_max <= 1000.0 * (1 + 1e-9)
-    lines = [f"{found.number} TOYS; below 1 TeV mean and width of the pulls, above it the coverage"]
+    high = ~low & (found.expected >= 1.0)  # an interval on nothing always holds
+    head = (
+        f"{found.number} TOYS; below 1 TeV mean and width of the pulls, above it the coverage of "
+        f"{high.sum()} bins with an event or more expected"
+    )
+    lines = [head]
     names = _NAMES | ({WITH_MIGRATION: "flux, with migration"} if found.bias else {})
     for name, label in names.items():
         mean, width, coverage = found.mean(name), found.width(name), found.coverage(name)
         lines.append(
             f"{label:25s} mean {np.nanmean(mean[low]):+.3f} (largest {np.nanmax(np.abs(mean[low])):.3f}), "
             f"width {np.nanmin(width[low]):.2f} to {np.nanmax(width[low]):.2f}, "
-            f"coverage {np.nanmean(coverage[~low]):.3f}"
+            f"coverage {np.nanmean(coverage[high]) if high.any() else np.nan:.3f}"
         )
     for i, name in enumerate(("s0", "s1")):
         mean, width = found.mean("coefficients")[i], found.width("coefficients")[i]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from cre.commands import (
     regions,
     run,
     simulate,
+    stability,
     toy,
 )
 
@@ -31,7 +33,11 @@ break_ = importlib.import_module("cre.commands.break")
 
 #: Data are complete from 106 GeV on; the simulated samples reach beyond the last populated bins. Rays
 #: that miss the fiducial square at the top are thinned, with weights, to spend the time where the analysis looks.
-DATA = "--kind data --e-min-gev 95 --e-max-gev 10000 --min-deposit-gev 95 --triggered-only --files 4 --seed 1"
+#: The livetime lies in two years, so that there are months to compare.
+DATA = (
+    "--kind data --e-min-gev 95 --e-max-gev 10000 --min-deposit-gev 95 --triggered-only "
+    "--spread-over-years 2 --files 4 --seed 1"
+)
 ELECTRON = (
     "--kind electron --e-min-gev 85 --e-max-gev 20000 --min-deposit-gev 70 --triggered-only "
     "--outside-share 0.1 --full-region both --seed 2"
@@ -76,13 +82,14 @@ def command(output: Path, scale: float, workers: int | None, overwrite: bool) ->
     here, again = shlex.quote(str(output)), "--overwrite" if overwrite else ""
     files = _simulate(output / "ntuples", scale, workers, again)
     _do(manifest.command, f"{shlex.join(map(str, files))} -o {here}/manifest.json {again}")
-    processes = f"--workers {workers}" if workers else ""
+    processes = f"--workers {workers or os.cpu_count() or 1}"
     runs = {}
     for region, card in cards.items():
         folder = f"{here}/run" if region == "fiducial" else f"{here}/run_{region}"
         runs[region] = f"{folder}/histograms.json.gz"
         _do(run.command, f"{shlex.quote(str(card))} -o {folder} {processes} {again}")
     _both(runs, here, dict.fromkeys(runs, ""), 1000.0, 288.0, again)
+    _do(stability.command, f"{runs['fiducial']} -o {here}/stability {again}")
     for kind in ("electron", "proton"):
         file = next(f for f in files if f"_{kind}_" in f.name)
         _do(

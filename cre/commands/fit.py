@@ -11,12 +11,22 @@ import numpy as np
 
 from analysis.histfile import load
 from analysis.measurement import measure
+from analysis.plots.style import marked
 from analysis.selection import Edge, default_region
 from analysis.templatefit import FitResult
 from analysis.templatefit.resultfile import fit_text
+from analysis.usable import partial_text
 from cre.analysiscard import analysis_card
 from cre.fitfigures import draw_fit
-from cre.measuring import check_converged, flux_settings, poor_fit, selection_options, shift_lowered
+from cre.measuring import (
+    check_converged,
+    flux_settings,
+    partial_line,
+    partial_option,
+    poor_fit,
+    selection_options,
+    shift_lowered,
+)
 from cre.provenance import record, sha256, write_text
 
 
@@ -33,6 +43,7 @@ from cre.provenance import record, sha256, write_text
 )
 @click.option("--shift-order", type=click.Choice(["none", "0", "1", "2", "3", "auto"]))
 @click.option("--pages", is_flag=True, help="Also draw one page per energy bin.")
+@partial_option
 @click.option("--overwrite", is_flag=True, help="Replace the products.")
 def command(
     histograms: Path,
@@ -49,6 +60,7 @@ def command(
     way: str | None,
     shift_order: str | None,
     pages: bool,
+    partial: bool,
     overwrite: bool,
 ) -> None:
     """Fit electrons and protons in HISTOGRAMS: yields, shift, goodness, figures.
@@ -64,6 +76,7 @@ def command(
     options: dict[str, Any] = {
         "region": region, "edge": edge, "bgo": bgo, "score_name": score, "cut": cut,
         "control": control, "e_min_gev": e_min_gev, "e_max_gev": e_max_gev,
+        "allow_incomplete": partial,
     }  # fmt: skip
     arguments = {"file": histograms, "card": card, "way": way, "shift_order": shift_order}
     with record(output / "provenance.json", "fit", arguments | options) as entry:
@@ -81,8 +94,8 @@ def command(
         notes = {"histograms_sha256": sha256(histograms), **found.table.meta["flux"]}
         result = replace(cast("FitResult", found.fit), meta=notes)
         entry.wrote([write_text(path, fit_text(result))])
-        entry.wrote(
-            draw_fit(
+        with marked(partial_text(found.table.meta)):
+            drawn = draw_fit(
                 content.hists,
                 content.meta,
                 replace(found, fit=result),
@@ -91,7 +104,9 @@ def command(
                 pages=pages,
                 overwrite=overwrite,
             )
-        )
+        entry.wrote(drawn)
+    for line in partial_line(found.table.meta):
+        click.echo(line)
     click.echo(summary(result, synthetic=bool(content.meta.get("synthetic"))))
     click.echo(f"wrote {path}")
     check_converged(result)

@@ -19,6 +19,8 @@ from cre.analysiscard import analysis_card
 from cre.measuring import (
     check_converged,
     flux_settings,
+    partial_line,
+    partial_option,
     poor_fit,
     selection_options,
     shift_lowered,
@@ -56,6 +58,7 @@ SUFFIXES = (".ecsv", ".csv", ".json")
     help="Sideband: subtract electrons from the control region.",
 )
 @click.option("--index", type=float, help="Of the reference energy; default the card's, -3.")
+@partial_option
 @click.option("--overwrite", is_flag=True, help="Replace the tables.")
 def command(
     histograms: Path,
@@ -74,9 +77,13 @@ def command(
     systematics: bool,
     electrons_in_control: bool,
     index: float | None,
+    partial: bool,
     overwrite: bool,
 ) -> None:
-    """Measure the flux from HISTOGRAMS; writes OUTPUT.ecsv, .csv and .json."""
+    """Measure the flux from HISTOGRAMS; writes OUTPUT.ecsv, .csv and .json.
+
+    Exit code 2: the run is incomplete, or no bin has a flux.
+    """
     paths = [output.with_name(output.name + suffix) for suffix in SUFFIXES]
     for path in paths:
         if path.exists() and not overwrite:
@@ -86,6 +93,7 @@ def command(
         "region": region, "edge": edge, "bgo": bgo, "score_name": score, "cut": cut,
         "control": control, "e_min_gev": e_min_gev, "e_max_gev": e_max_gev, "method": method,
         "migration": migration, "electrons_in_control": electrons_in_control, "index": index,
+        "allow_incomplete": partial,
     }  # fmt: skip
     output.parent.mkdir(parents=True, exist_ok=True)
     arguments = {"file": histograms, "card": card, "systematics": systematics, **options}
@@ -128,6 +136,7 @@ def summary(table: FluxTable) -> str:
     if table.meta.get("synthetic"):
         toy = " (TOY)" if table.meta.get("toy") else ""
         lines.append(f"SYNTHETIC data{toy}, not data of the experiment")
+    lines += partial_line(table.meta)
     flux = table.meta["flux"]
     lines.append(
         f"{flux['region']}, edge cut {flux.get('edge_cut', 'on')}, "

@@ -11,12 +11,14 @@ import yaml
 
 from analysis.histfile import load
 from analysis.plots.shapes import plot_parameters, plot_shapes
+from analysis.plots.style import marked
 from analysis.selection import Edge, project
 from analysis.shapes.file import write_parametrisation
 from analysis.shapes.options import options_for, options_from
 from analysis.shapes.parametrisation import Parametrisation, bin_fits, parametrise
 from analysis.templates import Template, template
 from analysis.toys.model import toy_model, write_toy_model
+from analysis.usable import partial_text
 from cre.provenance import record, sha256
 from processors.exceptions import CreError
 
@@ -88,13 +90,14 @@ def command(
             entry.wrote([toy_model])
         common: dict[str, Any] = {"synthetic": synthetic, "overwrite": overwrite}
         label = str(hists["score"].axes["omega"].label)
-        for kind, part in templates.items():
-            stem = output.with_name(f"{output.stem}_{kind}")
-            cut = meta["score"].get("cut")
-            entry.wrote(plot_shapes(part, result, stem, score_label=label, cut=cut, **common))
-            single = bin_fits(part, chosen[kind])
-            parameters = stem.with_name(f"{stem.name}_parameters")
-            entry.wrote(plot_parameters(part, result, single, parameters, **common))
+        with marked(partial_text(meta)):
+            for kind, part in templates.items():
+                stem = output.with_name(f"{output.stem}_{kind}")
+                cut = meta["score"].get("cut")
+                entry.wrote(plot_shapes(part, result, stem, score_label=label, cut=cut, **common))
+                single = bin_fits(part, chosen[kind])
+                parameters = stem.with_name(f"{stem.name}_parameters")
+                entry.wrote(plot_parameters(part, result, single, parameters, **common))
     for part in templates.values():
         click.echo(_summary(part, result, meta["score"].get("cut")))
     click.echo(f"wrote {output}")

@@ -8,10 +8,16 @@ import click
 import numpy as np
 
 from analysis.compare import compare_to_spectrum
+from analysis.exceptions import AnalysisError
 from analysis.fluxtable import read_flux_table
-from analysis.histfile import load
+from analysis.histfile import HistFile, load
 from analysis.plots import draw_run
+from analysis.plots.style import marked
 from analysis.selection import Edge
+from analysis.stability import can_follow
+from analysis.usable import partial_text
+from cre.analysiscard import analysis_card
+from cre.commands.stability import follow, write
 from cre.injected import bin_average, injected_spectrum
 from cre.provenance import sha256
 
@@ -58,16 +64,43 @@ def command(
         curve = (energies, spectrum.flux(energies))
         truth = bin_average(spectrum, table.e_min, table.e_max)
         comparison = compare_to_spectrum(table, truth, e_max_gev=chi2_max_gev, systematics=True)
-    paths = draw_run(
-        content.hists,
-        content.meta,
-        output,
-        table=table,
-        curve=curve,
-        comparison=comparison,
-        region=region,
-        edge=edge,
-        bgo=bgo,
-        overwrite=overwrite,
-    )
+    with marked(partial_text(content.meta, *([table.meta] if table else []))):
+        paths = draw_run(
+            content.hists,
+            content.meta,
+            output,
+            table=table,
+            curve=curve,
+            comparison=comparison,
+            region=region,
+            edge=edge,
+            bgo=bgo,
+            overwrite=overwrite,
+        )
+    made_with = table.meta["flux"] if table else {}
+    where = region or made_with.get("region"), bgo or made_with.get("bgo_reconstruction")
+    paths += _in_time(content, *where, output, sha256(histograms), overwrite=overwrite)
     click.echo(f"wrote {len(paths)} files to {output}")
+
+
+def _in_time(
+    content: HistFile,
+    region: str | None,
+    bgo: str | None,
+    folder: Path,
+    made_of: str,
+    *,
+    overwrite: bool,
+) -> list[Path]:
+    """Figure and tables of the stability, if the file knows more than one month."""
+    if not can_follow(content.hists, content.meta):
+        return []
+    try:
+        found = follow(
+            content, analysis_card(None, content.meta), region, bgo, allow_incomplete=True
+        )
+    except AnalysisError as err:
+        click.echo(f"no figure of the stability in time: {err}", err=True)
+        return []
+    stem = folder / "stability"
+    return write(found, content, stem, histograms_sha256=made_of, overwrite=overwrite)

@@ -43,6 +43,15 @@ def _spectrum(text: str | None, default: Spectrum) -> Spectrum:
 @click.option("--data-mc-difference", is_flag=True, help="Data: offsets of RMS, F_last, protons.")
 @click.option("--electron-spectrum", help="Data: JSON text or file; default DAMPE 2017.")
 @click.option("--proton-spectrum", help="Data: JSON text or file; default DAMPE 2026.")
+@click.option(
+    "--gain-drift-per-year",
+    type=float,
+    default=0.0,
+    help="Data: drift of the energy scale, 0.01: 1 %.",
+)
+@click.option(
+    "--spread-over-years", type=float, default=0.0, help="Data: spread the livetime in short runs."
+)
 @click.option("--files", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--first-run", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--workers", type=click.IntRange(1), help="Processes; default one per core.")
@@ -65,6 +74,8 @@ def command(
     data_mc_difference: bool,
     electron_spectrum: str | None,
     proton_spectrum: str | None,
+    gain_drift_per_year: float,
+    spread_over_years: float,
     files: int,
     first_run: int,
     workers: int | None,
@@ -89,6 +100,8 @@ def command(
             data_mc_difference=data_mc_difference,
             electron_spectrum=_spectrum(electron_spectrum, ELECTRON_2017),
             proton_spectrum=_spectrum(proton_spectrum, PROTON_2026),
+            gain_drift_per_year=gain_drift_per_year,
+            spread_years=spread_over_years,
             n_files=files,
             first_run=first_run,
         )

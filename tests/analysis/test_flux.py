@@ -18,6 +18,7 @@ from analysis.flux import flux
 from analysis.intervals import garwood
 from analysis.measurement import flux_from_histograms as measured
 from analysis.published import load
+from analysis.usable import partial_text
 
 LIVETIME_2017 = 3.4916e7
 
@@ -430,8 +431,59 @@ def test_incomplete_histograms_stop_the_flux():
     meta = sample.meta | {"complete": False, "ledger": {"missing": ["a", "b"]}}
     with pytest.raises(IncompleteDataError, match="2 chunks missing"):
         flux_from_histograms(sample.hists, meta)
+    with pytest.raises(
+        IncompleteDataError, match="of an earlier version"
+    ):  # whose livetime is of all files
+        flux_from_histograms(sample.hists, meta, allow_incomplete=True)
+
+
+def partial_meta(meta, electron_files=2, **change):
+    """Two of three data files read: 3/4 of the livetime."""
+    planned = {"data": {"files": 3}, "electron": {"files": 2}, "proton": {"files": 2}}
+    read = {"data": {"files": 2}, "electron": {"files": electron_files}, "proton": {"files": 2}}
+    livetime = meta["livetime_s"]
+    inputs = [
+        {"path": name, "kind": "data", "bgo_reconstruction": "new", "livetime_s": share * livetime}
+        for name, share in (("a", 0.25), ("b", 0.75))
+    ]
+    return meta | {
+        "complete": False,
+        "ledger": {"missing": ["c [0:9]"], "planned_files": planned, "files": read},
+        "planned_livetime_s": livetime / 0.75,
+        "inputs": inputs,
+        "bgo_reconstruction": "new",
+    } | change  # fmt: skip
+
+
+def test_partial_flux_is_that_of_the_livetime_read():
+    sample = build()
+    meta = partial_meta(sample.meta)
+    with pytest.raises(IncompleteDataError, match="--partial"):
+        flux_from_histograms(sample.hists, meta)
     table = flux_from_histograms(sample.hists, meta, allow_incomplete=True)
+    assert table.livetime == pytest.approx(np.full(8, sample.meta["livetime_s"]))
     assert table.meta["complete"] is False
+    assert table.meta["partial"]["share"] == pytest.approx(0.75)
+    assert partial_text(table.meta) == "partial: 75.0 % of the livetime"
+    assert partial_text(sample.meta) == ""
+    assert partial_text(sample.meta, meta) == "partial: 75.0 % of the livetime"
+    assert partial_text({"complete": False}) == "partial: the run is incomplete"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"electron_files": 1}, "1 of 2 files of simulated electrons are missing"),
+        ({"not_finite": "9 of 10 events have a NaN"}, "for missing data only"),
+        ({"livetime_s": 1.0}, "the files that were read have"),
+    ],
+)
+def test_partial_is_refused_where_the_flux_would_be_wrong(change, text):
+    sample = build()
+    with pytest.raises(IncompleteDataError, match=text):
+        flux_from_histograms(
+            sample.hists, partial_meta(sample.meta, **change), allow_incomplete=True
+        )
 
 
 @pytest.mark.parametrize("livetime", [0, -1.0, None, float("nan"), float("inf")])

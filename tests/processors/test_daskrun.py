@@ -105,12 +105,12 @@ def test_a_worker_that_is_killed_once_costs_nothing(
 def test_a_chunk_that_hangs_is_given_up_and_its_worker_restarted(
     files: list[FileEntry], config: RunConfig, tmp_path: Path
 ) -> None:
-    options = dataclasses.replace(PATIENT, stall_s=3.0)
+    options = dataclasses.replace(PATIENT, stall_s=6.0)
     with local_client(2) as client:
         client.register_plugin(Fault(files[2].path, "hang", strikes(tmp_path)))
         result = run(client, files, config, options)
     kept(result, files, config, 2)
-    assert "no chunk finished for 3 s although there are workers" in next(
+    assert "no chunk finished for 6 s although there are workers" in next(
         iter(result.missing.values())
     )
 
