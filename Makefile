@@ -40,9 +40,11 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fit.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/inference.py
+# With PyTorch, because a user's program with it is one of those compared with. BENCH_SCALE=0.1 for a short one.
+bench: $(VENV)/.train
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fit
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.inference
 
 validate: $(VENV)/.user
 	$(BIN)/cre validate --output validation --overwrite

@@ -1,6 +1,6 @@
 """Time of the template fit in all 41 energy bins, and of a pseudo-experiment, on one core and on several.
 
-    OMP_NUM_THREADS=1 python benchmarks/fit.py [--toys 40] [--workers 2]
+    OMP_NUM_THREADS=1 python -m benchmarks.fit [--toys 40] [--workers 2]
 
 Ten years of data of the shipped toy model with a shifted proton template; data and simulation fluctuate. Times
 of fits are processor time of this process, the best of rounds taken in turns; that of the pseudo-experiments

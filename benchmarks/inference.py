@@ -1,6 +1,6 @@
 """Throughput of the networks: the bare onnxruntime session against what a run does, in one process.
 
-    OMP_NUM_THREADS=1 python benchmarks/inference.py [--model hamf_fiducial] [--region fiducial] [FILE]
+    OMP_NUM_THREADS=1 python -m benchmarks.inference [--model hamf_fiducial] [--region fiducial] [FILE]
 
 Without --model a small convolutional network is built (needs `onnx`, extra dev); without FILE synthetic
 electrons are simulated. Printed are events per second, and the ratio to the bare session on the same

@@ -273,15 +273,8 @@ def _age_s(stamp: str) -> float:
 def remedy(job: Job) -> str:
     """What to do about a job that is held or waits; empty if nothing is known."""
     code, subcode = job.code
-    if code in {21, 26, 34} and subcode in _RESOURCES:
-        return {"memory": _MEMORY, "disk": _DISK, "run time": _TIME}.get(
-            _RESOURCES[subcode],
-            "the job used more cores than it asked for; raise 'cores' in the site file",
-        )
-    if code in {21, 26, 34} and re.search(r"memory", job.reason, re.IGNORECASE):
-        return _MEMORY
-    if code in {21, 26, 34} and re.search(r"disk", job.reason, re.IGNORECASE):
-        return _DISK
+    if code in {21, 26, 34} and (text := _of_resource(subcode, job.reason)):
+        return text
     if code == 21:
         return "a policy of the machine; its reason says which limit"
     if code == 6 and "initial working directory" in job.reason:
@@ -291,6 +284,18 @@ def remedy(job: Job) -> str:
     return next(
         (text for start, text in _SLURM_REASONS.items() if job.reason.startswith(start)), ""
     )
+
+
+def _of_resource(subcode: int, reason: str) -> str:
+    """What to do about a job that used more than it asked for, as far as its reason says of what."""
+    if subcode in _RESOURCES:
+        return {"memory": _MEMORY, "disk": _DISK, "run time": _TIME}.get(
+            _RESOURCES[subcode],
+            "the job used more cores than it asked for; raise 'cores' in the site file",
+        )
+    if re.search(r"memory", reason, re.IGNORECASE):
+        return _MEMORY
+    return _DISK if re.search(r"disk", reason, re.IGNORECASE) else ""
 
 
 def describe(jobs: Sequence[Job], idle_limit_s: float, *, analyse: str) -> list[str]:

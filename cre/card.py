@@ -101,7 +101,7 @@ class Card(Strict):
     target: dict[str, dict[str, Any]]
     proton_spectra: dict[str, dict[str, Any]] = Field(default_factory=dict)
     extended_bins: bool = False
-    chunk_size: int = Field(default=100_000, ge=1)
+    chunk_size: int = Field(default=200_000, ge=1)
     max_nonfinite_fraction: float = Field(default=0.0, ge=0, le=1)
     fit: FitSection = FitSection()
     flux: FluxSection = FluxSection()

@@ -167,7 +167,7 @@ def evaluate(ntuple: Ntuple, cuts: Sequence[Cut], *, kind: str, region: str) -> 
     """
     n = len(ntuple)
     everything = np.ones(n, bool)
-    failures = np.zeros(n, np.int16)
+    failures = np.zeros(n, np.uint8)  # a chain has fewer than 256 cuts
     evaluated: dict[str, Mask] = {}
     passed: dict[str, Mask] = {}
     image_seen: str | None = None
@@ -193,7 +193,7 @@ def evaluate(ntuple: Ntuple, cuts: Sequence[Cut], *, kind: str, region: str) -> 
             mask = np.asarray(function(*(ntuple[f] for f in fields), **cut.values), bool)
             failed = ~mask
         evaluated[cut.name], passed[cut.name] = rows, mask
-        failures += failed
+        failures += failed.view(np.uint8)
     cumulative: dict[str, Mask] = {}
     running = everything
     for name, mask in passed.items():

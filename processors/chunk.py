@@ -19,8 +19,16 @@ from processors.exceptions import (
     NtupleError,
     SelectionError,
 )
+from processors.memory import keep_freed_memory
+from processors.ntuple import cached_aliases
 from processors.ntuplefile import Branches, is_url, open_file
-from processors.processor import Accumulator, CreProcessor, RunConfig, empty_histograms
+from processors.processor import (
+    Accumulator,
+    CreProcessor,
+    RunConfig,
+    empty_histograms,
+    required_fields,
+)
 
 __all__ = ["chunk_name", "packed_chunk", "reason", "run_chunk", "user_error"]
 
@@ -57,6 +65,9 @@ def run_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
             "entrystop": item.entrystop,
         }
         events = Branches(tree, item.entrystart, item.entrystop, metadata)
+        aliases = cached_aliases(str(metadata["aliases"]))
+        needed = required_fields(config, item.dataset, weighted=metadata["weights"] == "sampling")
+        events.preload(b for name in needed for b in aliases.stored_in(name))
         output: Accumulator = CreProcessor(config).process(events)
     return output
 
@@ -93,6 +104,7 @@ def _empty_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
 
 def packed_chunk(item: WorkItem, config: RunConfig) -> bytes:
     """:func:`run_chunk`, packed by :func:`processors.accumulators.encode`."""
+    keep_freed_memory()
     return encode(run_chunk(item, config))
 
 

@@ -58,7 +58,7 @@ class Columns:
 
     def __getitem__(self, field: str) -> Values:
         if field not in self._cache:
-            self._cache[field] = self._ntuple[field][self._rows].astype(np.float32, copy=False)
+            self._cache[field] = self._ntuple.take(field, self._rows).astype(np.float32, copy=False)
         return self._cache[field]
 
     @cached_property

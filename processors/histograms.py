@@ -204,13 +204,19 @@ def fill_cutflow(
     cuts = {name: i for i, name in enumerate(cutflow.axes["cut"])}
     view: Any = cutflow.view(flow=True)
     sums: dict[int, tuple[Values, Values]] = {}  # many masks are one and the same array
+    whole = np.bincount(bins, minlength=size)
     for j, stat in enumerate(STATS):
         for cut, mask in getattr(masks, stat).items():
             if id(mask) not in sums:
-                rows = np.flatnonzero(mask)
-                here, w = bins[rows], None if unit else weights[rows]
-                value = np.bincount(here, w, size)
-                sums[id(mask)] = value, value if w is None else np.bincount(here, w * w, size)
+                if unit:  # whole numbers: what is left of the whole, if that is less to count
+                    most = 2 * np.count_nonzero(mask) > len(mask)
+                    counts = np.bincount(bins[np.flatnonzero(~mask if most else mask)], None, size)
+                    value = variance = whole - counts if most else counts
+                else:
+                    rows = np.flatnonzero(mask)
+                    here, w = bins[rows], weights[rows]
+                    value, variance = (np.bincount(here, v, size) for v in (w, w * w))
+                sums[id(mask)] = value, variance
             filled = view[(*place, cuts[cut], j)]
             filled["value"] += sums[id(mask)][0]
             filled["variance"] += sums[id(mask)][1]

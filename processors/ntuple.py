@@ -9,9 +9,8 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import awkward as ak
 import numpy as np
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from processors import showers
 from processors.exceptions import AliasError, MissingBranchError, NtupleError, sentences
+from processors.fields import FIELDS, FieldInfo, Shape
 from processors.geometry import N_BARS, N_LAYERS, N_STK_LAYERS, bar_of_id, layer_of_id
 from processors.shippedfile import shipped_names, shipped_text
 
@@ -36,7 +36,6 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
-Shape = Literal["event", "layer", "stk", "image"]
 #: Number of branches behind a pattern "{layer}".
 DEPTH: Mapping[Shape, int] = {"layer": N_LAYERS, "stk": N_STK_LAYERS}
 
@@ -55,69 +54,6 @@ UNIT_FACTORS: Mapping[str, tuple[str, float]] = {
     "rad": ("deg", 180.0 / np.pi),
     "s": ("s", 1.0),
     "ms": ("s", 1e-3),
-}
-
-
-@dataclass(frozen=True)
-class FieldInfo:
-    """What a canonical field is.
-
-    Attributes:
-        shape: ``event`` (n,), ``layer`` (n, 14), ``stk`` (n, 12) or ``image`` (n, 14, 22).
-        unit: Canonical unit, empty for numbers without one.
-        text: One line for reports.
-        boolean: True for flags.
-    """
-
-    shape: Shape
-    unit: str
-    text: str
-    boolean: bool = False
-
-
-FIELDS: Mapping[str, FieldInfo] = {
-    "e_raw": FieldInfo("event", "GeV", "energy deposited in the BGO"),
-    "e_corr": FieldInfo("event", "GeV", "electron-corrected energy"),
-    "layer_fraction": FieldInfo("layer", "", "layer energies over the total"),
-    "layer_rms": FieldInfo("layer", "mm", "lateral RMS of the layers"),
-    "n_bars": FieldInfo("layer", "", "bars above 10 MeV in each layer"),
-    "n_hits": FieldInfo("event", "", "fired bars"),
-    "rms_l": FieldInfo("event", "mm", "RMS of the last layer with signal"),
-    "rms_r": FieldInfo("event", "mm", "radial RMS of the shower"),
-    "zeta": FieldInfo("event", "", "classical electron-proton variable (xtrl)"),
-    "slope_x": FieldInfo("event", "", "axis slope dx/dz"),
-    "slope_y": FieldInfo("event", "", "axis slope dy/dz"),
-    "intercept_x": FieldInfo("event", "mm", "axis x at z = 0"),
-    "intercept_y": FieldInfo("event", "mm", "axis y at z = 0"),
-    "image": FieldInfo("image", "GeV", "bar energies"),
-    "stk_ecore": FieldInfo("event", "", "STK energy within one Molière radius of the track (ADC)"),
-    "stk_n_clusters": FieldInfo("event", "", "STK clusters within one Molière radius of the track"),
-    "stk_plane_energy": FieldInfo(
-        "stk", "", "energy near the track in the STK layers x0, y0 … x5, y5, from the top (ADC)"
-    ),
-    "stk_plane_clusters": FieldInfo("stk", "", "clusters near the track in the same 12 STK layers"),
-    "track_clusters_x": FieldInfo("event", "", "x clusters on the track"),
-    "track_clusters_y": FieldInfo("event", "", "y clusters on the track"),
-    "track_holes_x": FieldInfo("event", "", "x planes without a cluster on the track"),
-    "track_holes_y": FieldInfo("event", "", "y planes without a cluster on the track"),
-    "track_distance": FieldInfo("event", "mm", "track to BGO axis at the BGO top"),
-    "track_angle": FieldInfo("event", "deg", "track to BGO axis"),
-    "stk_charge_x": FieldInfo("event", "", "sqrt(ADC cos) in the first STK x plane"),
-    "stk_charge_y": FieldInfo("event", "", "sqrt(ADC cos) in the first STK y plane"),
-    "psd_charge_x": FieldInfo("event", "", "charge in the PSD x view"),
-    "psd_charge_y": FieldInfo("event", "", "charge in the PSD y view"),
-    "psd_match_x": FieldInfo("event", "mm", "track to PSD hit, x view"),
-    "psd_match_y": FieldInfo("event", "mm", "track to PSD hit, y view"),
-    "e_true": FieldInfo("event", "GeV", "true kinetic energy (simulation)"),
-    "weight": FieldInfo("event", "", "weight of a simulated event"),
-    "run": FieldInfo("event", "", "run number"),
-    "second": FieldInfo("event", "s", "mission elapsed time"),
-    "outside_saa": FieldInfo("event", "", "outside the South Atlantic Anomaly", boolean=True),
-    "he_trigger": FieldInfo("event", "", "high-energy trigger", boolean=True),
-    "bgo_fiducial": FieldInfo("event", "", "fiducial flag of the producer", boolean=True),
-    "edge_clear": FieldInfo("event", "", "edge cut of the producer (bit 3)", boolean=True),
-    "track_matched": FieldInfo("event", "", "track matched to the BGO axis", boolean=True),
-    "track_recovered": FieldInfo("event", "", "matched track with three clusters", boolean=True),
 }
 
 
@@ -179,7 +115,11 @@ class Aliases(_Strict):
         """Branches of a field that a file does not have; all of them unknown when it has no alias."""
         if field not in self.fields:
             return [f"(no alias for {field})"]
-        return [b for b in self.fields[field].branches(FIELDS[field].shape) if b not in present]
+        return [b for b in self.stored_in(field) if b not in present]
+
+    def stored_in(self, field: str) -> list[str]:
+        """Branches that hold a field; none when it has no alias."""
+        return self.fields[field].branches(FIELDS[field].shape) if field in self.fields else []
 
     def available(self, field: str, present: set[str]) -> bool:
         """Whether a field can be read or derived from the branches that are present."""
@@ -222,7 +162,7 @@ def aliases_hash(aliases: Aliases) -> str:
 
 
 class Events(Protocol):
-    """What is needed of a coffea events array: its length and its branches by name."""
+    """What is needed of events, coffea's or :class:`processors.ntuplefile.Branches`: length and branches."""
 
     @property
     def fields(self) -> list[str]:
@@ -231,7 +171,7 @@ class Events(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, branch: str, /) -> ak.Array: ...
+    def __getitem__(self, branch: str, /) -> ak.Array | Array: ...
 
 
 class Ntuple:
@@ -241,7 +181,7 @@ class Ntuple:
     (n, 14, 22), in GeV, mm, degrees. Sentinels become NaN in event fields and 0 in all others.
 
     Args:
-        events: Events in coffea's virtual mode (or any mapping of branches with ``fields``).
+        events: Events in coffea's virtual mode, or any mapping of branches with ``fields``.
         aliases: The convention of the file.
     """
 
@@ -250,6 +190,8 @@ class Ntuple:
         self._aliases = aliases
         self._present = set(events.fields)
         self._cache: dict[str, Array] = {}
+        self._raw: dict[str, list[Array]] = {}
+        self._words: dict[str, Array] = {}
         self._fired: tuple[Array, Array, Array] | None = None
 
     def __len__(self) -> int:
@@ -263,6 +205,21 @@ class Ntuple:
         if field not in self._cache:
             self._cache[field] = self._read(field)
         return self._cache[field]
+
+    def take(self, field: str, rows: npt.NDArray[np.intp]) -> Array:
+        """A field of some events only, without making it for all of them.
+
+        Args:
+            field: Name of the field.
+            rows: Indices of the events, shape (n,).
+
+        Returns:
+            ``ntuple[field][rows]``.
+        """
+        stored = not self._aliases.missing_branches(field, self._present)
+        if field in self._cache or FIELDS[field].shape not in DEPTH or not stored:
+            return np.asarray(self[field][rows])
+        return self._converted(field, rows)
 
     def image(self, rows: npt.NDArray[np.bool_]) -> Array:
         """Bar energies of some events only.
@@ -291,19 +248,37 @@ class Ntuple:
             raise MissingBranchError(msg)
         if info.shape == "image":
             return self._image(np.ones(len(self), bool))
-        alias = self._aliases.fields[field]
+        return self._converted(field, None)
+
+    def _converted(self, field: str, rows: npt.NDArray[np.intp] | None) -> Array:
+        """A field that is stored, of all events or of some."""
+        info, alias = FIELDS[field], self._aliases.fields[field]
         branches = alias.branches(info.shape)
-        columns = [_to_numpy(self._events[b], b) for b in branches]
-        if alias.byte:  # a char above 127 must not turn negative
-            columns = [c.view(np.uint8) if c.dtype.itemsize == 1 else c for c in columns]
+        if field not in self._raw:
+            columns = [self._column(b, word=alias.bit is not None) for b in branches]
+            if alias.byte:  # a char above 127 must not turn negative
+                columns = [c.view(np.uint8) if c.dtype.itemsize == 1 else c for c in columns]
+            self._raw[field] = columns
+        columns = self._raw[field] if rows is None else [c[rows] for c in self._raw[field]]
         values = np.stack(columns, axis=1) if len(columns) > 1 else columns[0]
-        expected = (len(self), DEPTH[info.shape]) if info.shape in DEPTH else (len(self),)
+        n = len(self) if rows is None else len(rows)
+        expected = (n, DEPTH[info.shape]) if info.shape in DEPTH else (n,)
         if values.shape != expected:
             msg = (
                 f"branch {branches[0]!r} has shape {values.shape}, field {field!r} needs {expected}"
             )
             raise NtupleError(msg)
+        if rows is None:
+            del self._raw[field]  # the field itself is kept from now on
         return _convert(values, info, alias)
+
+    def _column(self, branch: str, *, word: bool) -> Array:
+        """A branch; words of bits are kept, because several fields are in one."""
+        if not word:
+            return _to_numpy(self._events[branch], branch)
+        if branch not in self._words:
+            self._words[branch] = _to_numpy(self._events[branch], branch)
+        return self._words[branch]
 
     def _image(self, rows: npt.NDArray[np.bool_]) -> Array:
         missing = self._aliases.missing_branches("image", self._present)
@@ -354,7 +329,11 @@ class Ntuple:
         return self._fired
 
 
-def _to_numpy(column: ak.Array, branch: str) -> Array:
+def _to_numpy(column: ak.Array | Array, branch: str) -> Array:
+    if isinstance(column, np.ndarray):
+        return column
+    if column.ndim == 1:  # to_regular would copy it
+        return np.asarray(ak.to_numpy(column))
     try:
         return np.asarray(ak.to_numpy(ak.to_regular(column, axis=None)))
     except ValueError as err:
@@ -370,7 +349,9 @@ def _convert(values: Array, info: FieldInfo, alias: FieldAlias) -> Array:
         return values.astype(bool)
     if alias.sentinel is not None:
         blank = np.nan if info.shape == "event" else 0.0
-        values = np.where(values == alias.sentinel, blank, values)
+        missing = values == alias.sentinel
+        if missing.any() or values.dtype.kind != "f":
+            values = np.where(missing, blank, values)
     if not alias.unit or UNIT_FACTORS[alias.unit][1] == 1.0:
         return values
     return np.asarray(values * UNIT_FACTORS[alias.unit][1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,16 @@ from processors import selections, showers
 from processors.exceptions import NtupleError
 from processors.ntuple import FIELDS, Aliases, Ntuple
 
-__all__ = ["Content", "disabled_cuts", "is_url", "look", "open_events", "self_check"]
+__all__ = [
+    "Branches",
+    "Content",
+    "disabled_cuts",
+    "is_url",
+    "look",
+    "open_events",
+    "open_file",
+    "self_check",
+]
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,77 @@ def _read(path: str, aliases: Aliases) -> tuple[Content | None, list[str]]:
             run_numbers=run_numbers,
         )
         return content, []
+
+
+def open_file(path: str) -> Any:
+    """Open a ROOT file for reading, a local one without threads and event loops, which only cost time.
+
+    It is read and not mapped into memory: an I/O error is then an exception and not the end of the process,
+    and the memory in use is that of the program and not of its files. Nothing of it stays in uproot's caches,
+    which would hold the trees of the last hundred files, about 1 MB each.
+
+    Args:
+        path: Local path or URL.
+
+    Returns:
+        The open file, a context manager.
+    """
+    options: dict[str, Any] = {"object_cache": None, "array_cache": None}
+    if not is_url(path):
+        options |= {"handler": uproot.MultithreadedFileSource, "use_threads": False}
+    return uproot.open(path, **options)
+
+
+class Branches:
+    """A range of events of an open tree; each branch is read when it is asked for.
+
+    Args:
+        tree: The tree, open for as long as branches are asked for.
+        start: First event.
+        stop: Event after the last.
+        metadata: What a processor is told of the events.
+    """
+
+    def __init__(self, tree: Any, start: int, stop: int, metadata: Mapping[str, Any]) -> None:
+        self._tree, self._start, self._stop = tree, start, stop
+        self._ready: dict[str, Any] = {}
+        self.metadata = metadata
+        self.fields: list[str] = tree.keys(recursive=False)
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __getitem__(self, branch: str, /) -> Any:
+        """Values of a branch: NumPy where every event has as many, else awkward."""
+        if branch in self._ready:
+            return self._ready.pop(branch)
+        return self._tree[branch].array(
+            entry_start=self._start,
+            entry_stop=self._stop,
+            library="np" if self._is_flat(branch) else "ak",
+            array_cache=None,
+        )
+
+    def preload(self, branches: Iterable[str]) -> None:
+        """Read branches that will be asked for, together, which is faster; jagged ones are left for later.
+
+        Args:
+            branches: Their names; those that the file does not have are left out.
+        """
+        wanted = set(branches).intersection(self.fields)
+        flat = [b for b in self.fields if b in wanted and self._is_flat(b)]
+        if flat:
+            self._ready |= self._tree.arrays(
+                flat,
+                entry_start=self._start,
+                entry_stop=self._stop,
+                library="np",
+                how=dict,
+                array_cache=None,
+            )
+
+    def _is_flat(self, branch: str) -> bool:
+        return isinstance(self._tree[branch].interpretation, uproot.AsDtype)
 
 
 def open_events(path: str, tree: str, *, start: int | None = None, stop: int | None = None) -> Any:

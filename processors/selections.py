@@ -127,8 +127,8 @@ def max_rms(
     layer_rms: Values, layer_fraction: Values, *, max_mm: float = 100.0, min_fraction: float = 0.01
 ) -> Mask:
     """No wide layer among those with a share of the energy."""
-    wide = np.where(layer_fraction > min_fraction, layer_rms, 0.0).max(axis=1)
-    return np.asarray(wide < max_mm)
+    wide = (layer_fraction > min_fraction) & ~(layer_rms < max_mm)  # NaN is wide
+    return ~showers.largest(wide)
 
 
 def low_energy_cleaning(layer_rms: Values, e_raw: Values, slope_x: Values, slope_y: Values) -> Mask:
@@ -138,7 +138,9 @@ def low_energy_cleaning(layer_rms: Values, e_raw: Values, slope_x: Values, slope
     cos of the axis zenith and the raw energy.
     """
     cosine = 1.0 / np.sqrt(1.0 + slope_x**2 + slope_y**2)
-    limit = np.where(e_raw < 100.0, 270.0 - 100.0 * cosine**6, 800.0 - 600.0 * cosine**1.2)
+    limit = 270.0 - 100.0 * cosine**6
+    above = ~(e_raw < 100.0)
+    limit[above] = 800.0 - 600.0 * cosine[above] ** 1.2
     return np.asarray((e_raw >= 250.0) | (layer_rms.sum(axis=1) >= limit))
 
 

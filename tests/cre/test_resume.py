@@ -25,7 +25,7 @@ def project(make_ntuple: MakeNtuple, tmp_path: Path, cre: Cre) -> Path:
     assert cre("manifest", *files, "-o", tmp_path / "manifest.json")[0] == 0
     text = (ROOT / "cre/cards/fiducial.yaml").read_text("utf-8")
     (tmp_path / "card.yaml").write_text(
-        text.replace("chunk_size: 100000", "chunk_size: 100"), "utf-8"
+        text.replace("chunk_size: 200000", "chunk_size: 100"), "utf-8"
     )
     return tmp_path
 

@@ -11,7 +11,7 @@ from ntuples import sample_record, toy_events, write_tree
 
 from processors.exceptions import AliasError, MissingBranchError, NtupleError
 from processors.ntuple import FIELDS, Aliases, Ntuple, load_aliases, shipped_aliases
-from processors.ntuplefile import open_events
+from processors.ntuplefile import Branches, open_events, open_file
 
 MakeNtuple = Callable[..., Path]
 
@@ -124,6 +124,17 @@ def write_perugia(path: Path, n: int = 200, *, drop: tuple[str, ...] = ()) -> di
         del branches[branch]
     write_tree(path, "DmpEvtNtup", branches, sample_record("electron"), 77)
     return truth
+
+
+def test_fixed_arrays_are_read_straight_from_the_file_too(tmp_path: Path) -> None:
+    write_perugia(tmp_path / "other.root")
+    events = read(tmp_path / "other.root", "perugia")
+    with open_file(str(tmp_path / "other.root")) as file:
+        straight = Ntuple(Branches(file["DmpEvtNtup"], 0, 200, {}), load_aliases("perugia"))
+        rows = np.arange(200) % 7 == 0
+        np.testing.assert_array_equal(straight.image(rows), events.image(rows))
+        for name in ("layer_rms", "layer_fraction", "psd_charge_x", "e_true", "he_trigger"):
+            np.testing.assert_array_equal(straight[name], events[name])
 
 
 def test_the_second_convention_reads_the_same_events(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coffea.processor import accumulate
+from coffea.nanoevents import BaseSchema
+from coffea.processor import IterativeExecutor, Runner, accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 from ntuples import toy_events
@@ -165,6 +166,18 @@ def test_workers_give_the_same_counts(files: list[FileEntry]) -> None:
     np.testing.assert_array_equal(a["data", ...].values(), b["data", ...].values())
     np.testing.assert_allclose(a.values(), b.values(), rtol=1e-12)
     assert one.output["chunks"] == two.output["chunks"]
+
+
+def test_the_processor_runs_under_coffea_too(files: list[FileEntry]) -> None:
+    items = r.plan(files[:3], 10**6)  # coffea has no work for a file without events
+    ours = r.execute(items, config(files)).output
+    runner = Runner(executor=IterativeExecutor(status=False), schema=BaseSchema, metadata_cache={})
+    theirs = runner.run(items, CreProcessor(config(files)))["out"]
+    assert {k: v for k, v in ours.items() if k != "hists"} == {
+        k: v for k, v in theirs.items() if k != "hists"
+    }
+    for name, h in ours["hists"].items():
+        np.testing.assert_allclose(h.values(), theirs["hists"][name].values(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

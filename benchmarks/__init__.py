@@ -1,0 +1,1 @@
+"""How fast the program is, and against what: `make bench` measures, prints a table and draws figures."""
