@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SCALE ?= 1
 DEMO ?= demo
 
-.PHONY: demo test test-slow test-train check validate bench clean
+.PHONY: demo test test-slow test-train test-condor check validate bench clean
 
 # The stamps are older than what they depend on only when something must be installed again.
 $(VENV)/.user: pyproject.toml constraints.txt
@@ -26,7 +26,7 @@ $(VENV)/.train: $(VENV)/.dev
 
 # Without PyTorch: what trains and exports networks is tested by test-train.
 test: $(VENV)/.dev
-	@echo "tests/train is left out here, it needs PyTorch: make test-train"
+	@echo "tests/train is left out here, it needs PyTorch: make test-train; tests/batch too: make test-condor"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" --ignore=tests/train --ignore=tests/batch --cov --cov-report=term --cov-fail-under=90
 
 test-slow: $(VENV)/.dev
@@ -34,6 +34,10 @@ test-slow: $(VENV)/.dev
 
 test-train: $(VENV)/.train
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/train
+
+# A real HTCondor and a real Slurm in namespaces of their own: needs root, see tests/batch/README.md.
+test-condor: $(VENV)/.dev
+	tests/batch/run.sh $(abspath $(BIN))/python
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check

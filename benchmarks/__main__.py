@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks [--scale 1] [--output benchmarks/out] [PART ...]
 
 Parts: floor, stages, users, workers, events, chunks; all without any. Each runs in a process of its own and
-leaves `PART.json`; table and figures are made from all that are there. The scale (or BENCH_SCALE) shortens
+leaves `PART.json`; table and figures are made from all that are there, with `--collect` without measuring
+anything, and with `--document docs/performance.md` in the documentation too. The scale (or BENCH_SCALE) shortens
 the long parts; events below 10^7 then say so. `users` needs PyTorch (extra train).
 """
 
@@ -115,6 +116,8 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=float(os.environ.get("BENCH_SCALE", "1")))
     parser.add_argument("--output", type=Path, default=Path("benchmarks/out"))
     parser.add_argument("--here", action="store_true", help="one part, in this process")
+    parser.add_argument("--collect", action="store_true", help="measure nothing, only report")
+    parser.add_argument("--document", type=Path, help="write the numbers and figures there too")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
@@ -126,9 +129,9 @@ def main() -> None:
         path = options.output / f"{part}.json"
         path.write_text(json.dumps(result, indent=1), "utf-8")
         return
-    for name in MIXTURES:
+    for name in () if options.collect else MIXTURES:
         make(name, data)
-    for part in options.parts or PARTS:
+    for part in () if options.collect else options.parts or PARTS:
         start = time.monotonic()
         words = [part, "--here", "--scale", str(options.scale), "--output", str(options.output)]
         subprocess.run([sys.executable, "-m", "benchmarks", *words], check=True)  # noqa: S603
@@ -137,7 +140,9 @@ def main() -> None:
     text = report.table(results)
     (options.output / "table.md").write_text(text, "utf-8")
     (options.output / "results.json").write_text(json.dumps(results, indent=1), "utf-8")
-    report.draw(results, options.output)
+    figures = report.draw(results, options.output)
+    if options.document:
+        report.document(text, figures, options.document)
     say(text)
 
 

@@ -110,7 +110,7 @@ class Stages:
             places: ``module:attribute`` or ``module:Class.attribute`` to the stage.
 
         Raises:
-            AttributeError: If a function is not there: a stage that is not measured would go unnoticed.
+            KeyError: If a function is not there: a stage that is not measured would go unnoticed.
         """
         with contextlib.ExitStack() as undo:
             for place, name in places.items():

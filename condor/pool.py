@@ -81,6 +81,9 @@ def cluster_options(site: Site, folder: Path, run: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "cores": 1,
         "processes": 1,
+        # The batch system watches over the process. And with python 3.13 a nanny that hangs up leaves an OpenSSL
+        # error behind in the scheduler, which then drops a healthy TLS connection: another worker, or the client.
+        "nanny": False,
         "memory": f"{site.worker_mb}MiB",
         "name": run,
         "job_name": run,

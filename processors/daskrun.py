@@ -8,6 +8,7 @@ on a worker when it died.
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 import tempfile
@@ -263,12 +264,21 @@ def _pass(
             client.cancel([f for _, f in todo.values()], force=True)
 
 
+async def _end() -> None:
+    """On a worker's event loop, which still answers when a chunk hangs."""
+    os._exit(1)
+
+
 def _free(client: Client, futures: Sequence[Future[Any]], why: str) -> None:
     """Cancel chunks, and restart the workers that hang in one: cancelling does not end a running call."""
     busy = [worker for worker, tasks in client.processing().items() if tasks]
     client.cancel(list(futures), force=True, reason="stalled", msg=why)
-    if busy:
-        client.restart_workers(busy, raise_for_error=False)
+    nanny = {w: m["nanny"] for w, m in client.scheduler_info(n_workers=-1)["workers"].items()}
+    # a batch job has no nanny: its end is its restart
+    if alone := [worker for worker in busy if worker in nanny and not nanny[worker]]:
+        client.run(_end, workers=alone, wait=False)
+    if watched := [worker for worker in busy if nanny.get(worker)]:
+        client.restart_workers(watched, raise_for_error=False)
 
 
 def _result(future: Future[Any]) -> bytes | BaseException | None:

@@ -9,8 +9,8 @@ import pytest
 from analysis.compare import compare_to_spectrum
 from analysis.measurement import flux_from_histograms
 from cre.card import read_card, run_config
-from cre.runmeta import run_meta
 from cre.injected import bin_average, injected_spectrum
+from cre.runmeta import run_meta
 from processors.manifest import build
 from processors.run import execute, plan
 from simulation.sample import Sample, simulate

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from batch.pools import HOME, STORE, cre, ok
 
 #: Set by run.sh in its namespaces.

@@ -14,7 +14,6 @@ from batch.pools import (
     cre,
     ok,
     shards,
-    slurm_jobs,
     wait_for,
     wait_for_jobs,
     write_site,
