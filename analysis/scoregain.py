@@ -364,6 +364,7 @@ class _Above:
         return value, self._interpolated(self._variance, efficiency), (high - low) / 2
 
     def _interpolated(self, sums: FloatArray, efficiency: FloatArray) -> FloatArray:
-        return np.asarray(
-            np.interp(efficiency * self._every, self._electrons, sums, left=np.nan, right=np.nan)
-        )
+        at = efficiency * self._every
+        for end in self._electrons[[0, -1]]:  # an end may come back rounded to beyond itself
+            at = np.where(np.isclose(at, end, rtol=1e-12, atol=0.0), end, at)
+        return np.asarray(np.interp(at, self._electrons, sums, left=np.nan, right=np.nan))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.ticker
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
@@ -189,6 +190,8 @@ def _memory(one: Results, path: Path) -> Path:
     right.text(events[0], 1210, "goal", fontsize=8, color="#555555")
     right.set(xscale="log", ylim=(0, 1400), xlabel="events read", ylabel="memory in use (MB)")
     right.set_title(LABEL, loc="right", fontsize=9, color="#A3123A")
+    for ax in (left, right):
+        ax.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
     return _save(figure, path)
 
 

@@ -215,3 +215,18 @@ def test_bad_input():
     one, two = (equal_efficiency({"s": pair}, ALL, efficiencies=(e,))["s"] for e in (0.8, 0.9))
     with pytest.raises(HistogramMismatchError, match="same energy ranges"):
         gain(one, two)
+
+
+def test_cuts_at_the_ends_of_the_axis_are_known_whatever_the_rounding():
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        rows = [rng.poisson(0.3, (2, 402)) * rng.uniform(0.1, 1.0, (2, 402)) for _ in range(4)]
+        electrons, protons = (
+            (made("electron", r) for r in rows[:2]),
+            (made("proton", r) for r in rows[2:]),
+        )
+        scores = dict(zip(("omega", "cnn"), zip(electrons, protons, strict=True), strict=True))
+        found = equal_efficiency(scores, ALL, efficiencies=(0.9, 0.99, 0.995))
+        for b in found.values():
+            np.testing.assert_array_equal(np.isfinite(b.effective), np.isfinite(b.protons))
+        gain(found["omega"], found["cnn"])

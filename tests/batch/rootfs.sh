@@ -26,7 +26,7 @@ mkdir -p "$CACHE"
 exec 9>"$CACHE/lock"
 flock 9  # of two runs at the same time, one makes it and the other finds it
 if [ -e "$root/made" ]; then
-    touch "$root/made"
+    touch "$root"  # in use
     echo "$root"
     exit
 fi

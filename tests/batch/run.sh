@@ -16,8 +16,8 @@ outside() {
         why="the root file system is made with Debian's tools, which are missing here"
     elif ! unshare -m -n -u -p -f --propagation private true 2>/dev/null; then
         why="this machine does not permit namespaces (unshare -m -n -u -p)"
-    elif ! unshare -m --propagation private sh -c 'd=$(mktemp -d) && mount -t tmpfs tmpfs $d && cd $d &&
-            mkdir a b c d && mount -t overlay -o lowerdir=a,upperdir=b,workdir=c overlay d' 2>/dev/null; then
+    elif ! unshare -m --propagation private sh -ec 'mount -t tmpfs tmpfs /mnt; cd /mnt; mkdir a b c d
+            mount -t overlay -o lowerdir=a,upperdir=b,workdir=c overlay d' 2>/dev/null; then
         why="this machine does not permit overlay mounts"
     fi
     if [ -n "$why" ]; then
