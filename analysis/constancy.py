@@ -238,5 +238,9 @@ def _with_drift(
         fit.hesse()
         if fit.valid and fit.accurate:
             drift, error = float(fit.values["drift"]), float(fit.errors["drift"])
-            chance = float(chi2_law.sf(max(found - float(fit.fval), 0.0), 1))
+            gained = max(found - float(fit.fval), 0.0)
+            chance = float(chi2_law.sf(gained, 1))
+            if drift**2 > (2 * gained + 1) * error**2:
+                # no parabola, as for an efficiency near 1: the error that the likelihood ratio gives
+                error = abs(drift) / np.sqrt(gained) if gained > 0 else np.nan
     return Constancy(mean, found, ndf, p_value, how, drift, error, chance)

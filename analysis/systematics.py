@@ -118,7 +118,10 @@ def with_systematics(
             part = relative * np.abs(table.dnde)
             table = table.with_systematic(name, part, part)
     if sources.energy_scale:
-        table = _energy_scale(table, sources.energy_scale)
+        try:
+            table = _energy_scale(table, sources.energy_scale)
+        except AnalysisError as error:
+            notes["left_out"]["energy_scale"] = str(error)
     return replace(nominal, table=replace(table, meta={**table.meta, "systematics": notes}))
 
 

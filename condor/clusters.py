@@ -75,7 +75,9 @@ def _connected(address: str) -> Iterator[Client]:
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError, TypeError) as err:
-        msg = f"no scheduler answers at {address} ({err}); for tls:// set the certificates in Dask's configuration"
+        msg = f"no scheduler answers at {address} ({err})"
+        if address.startswith("tls://"):
+            msg += "; the certificates are those of Dask's configuration, 'distributed.comm.tls'"
         raise ClusterError(msg) from err
     with client:
         yield client

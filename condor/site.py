@@ -302,7 +302,7 @@ def read_site(name_or_path: str | Path, **changes: Any) -> Site:
     text = shipped_text(name_or_path, "condor", "sites", what="site file", error=SiteError)
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as err:
+    except (yaml.YAMLError, ValueError) as err:  # ValueError: a date that does not exist
         msg = f"site file {str(path)!r} is no YAML: {err}"
         raise SiteError(msg) from err
     if not isinstance(content, dict):

@@ -274,6 +274,9 @@ def read_card(path: str | Path) -> Card:
     except ValidationError as err:
         msg = f"card {str(path)!r}:\n  {sentences(err)}"
         raise CardError(msg) from err
+    except ValueError as err:  # no UTF-8, or a date that does not exist
+        msg = f"card {str(path)!r} is no YAML: {err}"
+        raise CardError(msg) from err
     folder = path.resolve().parent
     return card.model_copy(
         update={

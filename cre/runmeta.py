@@ -164,7 +164,7 @@ def problem(card: Card, result: RunResult) -> IncompleteError | None:
         lines = "\n  ".join(f"{name}: {why}" for name, why in sorted(result.missing.items()))
         return IncompleteError(
             f"{len(result.missing)} of {len(result.planned)} chunks are missing:\n  {lines}\n"
-            "finished chunks are kept: the same command, with --overwrite, tries the missing ones again"
+            "finished chunks are kept: the same command tries the missing ones again"
         )
     return _not_finite(card, result)
 

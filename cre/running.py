@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -91,15 +92,26 @@ def prepare(path: Path, output: Path | None = None) -> Prepared:
 def clear_products(run: Prepared, *, overwrite: bool) -> None:
     """Make room for the histograms: an interrupted run must not pass off those of an earlier one as its own.
 
+    Those of an incomplete run may be replaced, so that the same command completes it.
+
     Raises:
         FileExistsError: If there are some and they are not to be replaced.
     """
     existing = [p for s in SUFFIXES if (p := run.stem.with_name(run.stem.name + s)).exists()]
-    if existing and not overwrite:
-        msg = f"{existing[0]} exists; choose another --output or give --overwrite"
+    if existing and not overwrite and not _was_incomplete(run.folder):
+        msg = f"{existing[0]} exists; choose another --output or give --overwrite (finished chunks are kept)"
         raise FileExistsError(msg)
     for old in existing:
         old.unlink()
+
+
+def _was_incomplete(folder: Path) -> bool:
+    """Whether the last run into a folder says that something is missing."""
+    try:
+        state = json.loads((folder / "status.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(state, dict) and state.get("state") == "incomplete"
 
 
 def note_inputs(run: Prepared, entry: Record) -> None:

@@ -8,6 +8,7 @@ on a worker when it died.
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import sys
@@ -82,6 +83,7 @@ def local_client(workers: int) -> Iterator[Client]:
             threads_per_worker=1,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",  # any free port: two runs on one machine do not clash
+            silence_logs=logging.CRITICAL,  # what fails is named once, in the end
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib import resources
 from pathlib import Path
 
 import click
@@ -34,7 +35,8 @@ def sites() -> None:
     for name in shipped_sites():
         site = read_site(name)
         click.echo(
-            f"{name}: {site.scheduler}, files {site.files}, {site.memory_mb} MiB, {site.walltime_s} s"
+            f"{name}: {site.scheduler}, files {site.files}, {site.memory_mb} MiB, {site.walltime_s} s; "
+            f"{resources.files('condor') / 'sites' / name}.yaml"
         )
 
 

@@ -28,7 +28,7 @@ _QUEUE_S = 86_400.0
 @click.argument("card", type=click.Path(path_type=Path))
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option(
-    "--cluster", help="Dask workers elsewhere: htcondor, slurm, or a scheduler's tcp://… or tls://…"
+    "--cluster", help="Dask workers: local, htcondor, slurm, or a scheduler's tcp://… or tls://…"
 )
 @click.option("--site", help="Site file for --cluster, a shipped name or a path.")
 @click.option("--jobs", type=click.IntRange(1), default=10, show_default=True, help="Batch jobs.")

@@ -102,10 +102,13 @@ def test_a_missing_file_costs_its_livetime_and_comes_back(
     assert meta["events"] == {"data": 2000, "electron": 1000}
 
     hidden.rename(second)
-    code, out, err = cre("run", project / "card.yaml", "--overwrite")
+    code, out, err = cre("run", project / "card.yaml")
     assert code == 0
     assert "26 of 30 chunks are there already" in err
     assert "livetime 2000.0 s" in out
+    code, _, err = cre("run", project / "card.yaml")  # complete: no longer replaced
+    assert code == 1
+    assert "exists; choose another --output or give --overwrite" in err
 
 
 def test_site_without_cluster_is_refused(project: Path, cre: Cre) -> None:
