@@ -105,6 +105,17 @@ def test_efficiencies_that_drift_and_that_do_not():
     assert np.std(falling) == pytest.approx(1.0, abs=0.15)
 
 
+def test_the_error_near_an_efficiency_of_one_is_that_of_the_likelihood_ratio():
+    tried = np.array([2.0, 3, 2, 2, 3, 2, 2, 3, 2, 2, 3, 2])
+    passed = tried.copy()
+    passed[-1] -= 1  # one of 28 events fails, in the last month
+    found = constant_share(passed, tried, np.arange(12) / 12)
+    wald = stats.chi2.sf((found.drift_per_year / found.drift_error) ** 2, 1)
+    assert found.drift_per_year < 0
+    assert wald > found.drift_p_value / 3  # no more significant than the likelihood says
+    assert 0.01 < found.drift_p_value < 0.9
+
+
 def test_nothing_to_compare():
     for n, time in (([3], [1.0]), ([3, 4], [1.0, 0.0])):
         with pytest.raises(AnalysisError, match="nothing to compare"):

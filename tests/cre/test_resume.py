@@ -124,3 +124,11 @@ def test_a_local_cluster_gives_the_same(project: Path, cre: Cre) -> None:
     other = project / "dask"
     assert cre("run", card, "--cluster", "local", "--jobs", "2", "-o", other)[0] == 0
     same(project / "run/histograms.json.gz", other / "histograms.json.gz")
+
+
+def test_a_date_that_does_not_exist_is_one_sentence(project: Path, cre: Cre) -> None:
+    card = project / "card.yaml"
+    card.write_text(card.read_text("utf-8") + "\nperiod: {from: 2017-13-01}\n", "utf-8")
+    code, _, err = cre("run", card)
+    assert code == 1
+    assert "is no YAML: month must be in 1..12" in err

@@ -1,12 +1,16 @@
 """Dask workers that fail in every way: what is lost is named, the rest is kept, nothing hangs."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import faults
 import numpy as np
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 from faults import Fault
 
 from processors import daskrun
@@ -113,6 +117,40 @@ def test_a_chunk_that_hangs_is_given_up_and_its_worker_restarted(
     assert "no chunk finished for 6 s although there are workers" in next(
         iter(result.missing.values())
     )
+
+
+def test_a_hung_worker_without_a_nanny_is_ended(
+    files: list[FileEntry], config: RunConfig, tmp_path: Path
+) -> None:
+    options = dataclasses.replace(PATIENT, stall_s=6.0)
+    paths = [str(Path(faults.__file__).parent), str(Path(daskrun.__file__).parents[1])]
+    with (
+        LocalCluster(
+            n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=50
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address]
+        command += ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"]
+        workers = [
+            subprocess.Popen(  # noqa: S603
+                command,
+                cwd=tmp_path,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+                stderr=subprocess.DEVNULL,
+            )
+            for _ in range(2)
+        ]
+        try:
+            client.wait_for_workers(2, timeout=120)
+            client.register_plugin(Fault(files[2].path, "hang", strikes(tmp_path), times=1))
+            result = run(client, files, config, options)
+            assert not result.missing
+            assert sorted(w.poll() is None for w in workers) == [False, True]
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
 
 
 def test_without_any_worker_left_the_run_ends_with_what_it_has(
