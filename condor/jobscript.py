@@ -16,7 +16,7 @@ WRAPPER = "wrapper.sh"
 _HEAD = """\
 # What a job does before Python starts; sourced, with /bin/sh. Made from the site file {name!r}.
 set -e
-# memory goes back to the system, one thread per job
+# one thread per job; memory goes back to the system until the first chunk says otherwise (processors/memory.py)
 export MALLOC_TRIM_THRESHOLD_=65536 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 # batch systems may set neither
 export PATH="${{PATH:-/usr/local/bin:/usr/bin:/bin}}"

@@ -18,9 +18,11 @@ from coffea.processor.executor import WorkItem
 from pydantic import Field, ValidationError
 
 from condor.site import Site, Strict
+from processors.accumulators import chunk_id
 from processors.exceptions import ClusterError, PartError, sentences
 from processors.manifest import FileEntry
 from processors.ntuplefile import is_url
+from processors.wholefile import write_text
 
 __all__ = [
     "Batch",
@@ -37,7 +39,6 @@ __all__ = [
     "read_shard",
     "read_submission",
     "write_batch",
-    "write_text",
 ]
 
 T = TypeVar("T", bound=Strict)
@@ -193,10 +194,7 @@ def new_submission(
     """
     chunks: dict[str, list[Chunk]] = {}
     for item in items:
-        start, stop = int(item.entrystart), int(item.entrystop)
-        chunks.setdefault(item.filename, []).append(
-            (str(uuid.UUID(bytes=item.fileuuid)), start, stop)
-        )
+        chunks.setdefault(item.filename, []).append(chunk_id(item))
     name = f"cre-{uuid.uuid4().hex[:12]}"
     shards, summaries = [], []
     for number, files in enumerate(groups):
@@ -215,14 +213,6 @@ def new_submission(
     created = datetime.now(UTC).isoformat(timespec="seconds")
     submission = Submission(id=name, created=created, site=site, shards=tuple(summaries), **facts)
     return submission, shards
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write under another name first, so that nobody reads half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, "utf-8")
-    part.replace(path)
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from condor.jobscript import SETUP, WRAPPER, setup_script, wrapper_text
 from condor.queue import QueueError, call_both
-from condor.records import Batch, Shard, Submission, name_of, write_batch, write_text
+from condor.records import Batch, Shard, Submission, name_of, write_batch
 from condor.site import Site, SiteError
+from processors.wholefile import write_text
 
 __all__ = ["condor_description", "description", "prepare_folder", "submit"]
 

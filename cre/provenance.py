@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from processors.wholefile import write_text
 
 __all__ = ["Record", "program", "record", "sha256", "write_json", "write_text"]
 
@@ -40,14 +41,6 @@ def sha256(path: Path) -> str:
     """Hash of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write under a temporary name, then rename: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, "utf-8")
-    return part.replace(path)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -25,7 +25,6 @@ from condor.records import (
     new_submission,
     read_shard,
     read_submission,
-    write_text,
 )
 from condor.shards import PART_SCHEMA
 from condor.site import Site
@@ -38,11 +37,13 @@ from processors.calibration import shipped_calibrations
 from processors.chunk import chunk_name
 from processors.exceptions import CodeMismatchError, CreError, IncompleteError, ManifestError
 from processors.identity import code_identity, differences, run_key
+from processors.luggage import packed_name
 from processors.manifest import FileEntry
 from processors.ntuple import shipped_aliases
 from processors.ntuplefile import is_url
 from processors.processor import RunConfig
 from processors.run import execute, plan
+from processors.wholefile import write_text
 
 __all__ = ["Travelling", "card_for", "pack_card", "run_shard", "submission_of", "write_inputs"]
 
@@ -107,7 +108,7 @@ def submission_of(
     luggage = {}
     for name, content in travelling.items():
         digest = hashlib.sha256(content).hexdigest()
-        luggage[name] = Packed(file=f"{digest[:16]}{Path(name).suffix}", sha256=digest)
+        luggage[name] = Packed(file=packed_name(name, content), sha256=digest)
     return new_submission(
         groups,
         run.items,

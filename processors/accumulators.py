@@ -11,7 +11,7 @@ import json
 import uuid
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from coffea.processor.executor import WorkItem
 from processors.exceptions import PartError
 from processors.processor import Accumulator, RunConfig, empty_histograms
 
-__all__ = ["Fold", "add", "chunk_id", "empty", "encode", "merge", "missing_chunks"]
+__all__ = ["Fold", "add", "chunk_id", "empty", "encode", "merge"]
 
 #: What reading bytes that are no packed accumulator may raise.
 _MALFORMED = (ValueError, KeyError, TypeError, EOFError, zlib.error, zipfile.BadZipFile)
@@ -188,9 +188,3 @@ def _entries(item: WorkItem) -> tuple[int, int]:
 def chunk_id(item: WorkItem) -> tuple[str, int, int]:
     """A chunk as accumulators name it: file uuid, first entry, entry after the last."""
     return str(uuid.UUID(bytes=item.fileuuid)), *_entries(item)
-
-
-def missing_chunks(items: Sequence[WorkItem], output: Mapping[str, Any]) -> list[WorkItem]:
-    """Chunks of a plan that an accumulator does not hold, in order."""
-    there = output.get("chunks", set())
-    return [item for item in items if chunk_id(item) not in there]

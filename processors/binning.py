@@ -1,11 +1,14 @@
-"""Energy bins of the analysis."""
+"""Energy bins of the analysis, and axes of categories."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import hist
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["energy_edges_gev"]
+__all__ = ["category", "energy_edges_gev"]
 
 
 def energy_edges_gev(*, extended: bool = False) -> npt.NDArray[np.float64]:
@@ -22,3 +25,8 @@ def energy_edges_gev(*, extended: bool = False) -> npt.NDArray[np.float64]:
     """
     k = [*range(39), 40, 42, 44, *((46, 48) if extended else ())]
     return np.asarray(10.0 ** (1.38 + 0.06 * np.array(k)), np.float64)
+
+
+def category(names: Sequence[str], name: str, label: str) -> hist.axis.StrCategory:
+    """Axis of categories without overflow, which would always be empty: every chunk pays for the size."""
+    return hist.axis.StrCategory(names, name=name, label=label, overflow=False)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from coffea.processor.executor import WorkItem
 
-from processors.accumulators import encode
+from processors.accumulators import chunk_id, empty, encode
 from processors.exceptions import (
     AliasError,
     CodeMismatchError,
@@ -26,7 +25,6 @@ from processors.processor import (
     Accumulator,
     CreProcessor,
     RunConfig,
-    empty_histograms,
     required_fields,
 )
 
@@ -58,12 +56,8 @@ def run_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
         _check_identity(item, file.file.uuid.bytes, int(tree.num_entries))
         if item.entrystop == item.entrystart:
             return _empty_chunk(item, config)
-        metadata = {
-            **(item.usermeta or {}),
-            "fileuuid": str(uuid.UUID(bytes=item.fileuuid)),
-            "entrystart": item.entrystart,
-            "entrystop": item.entrystop,
-        }
+        keys = ("fileuuid", "entrystart", "entrystop")
+        metadata = (item.usermeta or {}) | dict(zip(keys, chunk_id(item), strict=True))
         events = Branches(tree, item.entrystart, item.entrystop, metadata)
         aliases = cached_aliases(str(metadata["aliases"]))
         needed = required_fields(config, item.dataset, weighted=metadata["weights"] == "sampling")
@@ -93,13 +87,7 @@ def _check_identity(item: WorkItem, found: bytes, entries: int) -> None:
 
 
 def _empty_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
-    return {
-        "hists": empty_histograms(config),
-        "nonfinite": {},
-        "scored": {},
-        "events": {item.dataset: 0},
-        "chunks": {(str(uuid.UUID(bytes=item.fileuuid)), 0, 0)},
-    }
+    return empty(config) | {"events": {item.dataset: 0}, "chunks": {chunk_id(item)}}
 
 
 def packed_chunk(item: WorkItem, config: RunConfig) -> bytes:

@@ -142,19 +142,11 @@ def _check_code(client: Client) -> None:
         )
         raise CodeMismatchError(msg) from err
     versions: Any = client.get_versions()
-    dask_of = {w: v["packages"] for w, v in versions["workers"].items() if v}
+    there = {w: v["packages"] for w, v in versions["workers"].items() if v}
+    ours |= {k: versions["client"]["packages"][k] for k in ("dask", "distributed")}
     for name, theirs in workers.items():
-        packages = dask_of.get(name, {})
-        ours_dask = versions["client"]["packages"]
-        pairs = {k: (theirs.get(k), v) for k, v in ours.items()}
-        pairs |= {
-            k: (packages.get(k), ours_dask[k]) for k in ("dask", "distributed") if k in packages
-        }
-        different = [
-            f"{k} {str(there)[:12]} there, {str(here)[:12]} here"
-            for k, (there, here) in pairs.items()
-            if there != here
-        ]
+        known = there.get(name, ours)  # a worker that left since is not to blame
+        different = differences(theirs | {k: known[k] for k in ("dask", "distributed")}, ours)
         if different:
             msg = (
                 f"worker {name} has other code than this process: {'; '.join(different)}; install the same "

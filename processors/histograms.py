@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from processors import showers
-from processors.binning import energy_edges_gev
+from processors.binning import category, energy_edges_gev
 from processors.chain import Cut, Passed
 from processors.geometry import N_LAYERS
 from processors.monthly import book_monthly
@@ -121,11 +121,6 @@ def book_histograms(
     Returns:
         Name to histogram.
     """
-
-    def category(names: Sequence[str], name: str, label: str) -> hist.axis.StrCategory:
-        # without overflow, which is always empty: every chunk pays for the size
-        return hist.axis.StrCategory(names, name=name, label=label, overflow=False)
-
     kind = category(KINDS, "kind", "sample")
     simulated = category(MC_KINDS, "kind", "sample")
     region = category(["fiducial", "topfiducial"], "region", "region")

@@ -41,9 +41,14 @@ def code_identity() -> dict[str, str]:
     return {"processors": digest.hexdigest(), **versions}
 
 
-def differences(theirs: Mapping[str, str]) -> list[str]:
-    """What differs between another process's :func:`code_identity` and this one's, in words."""
-    ours = code_identity()
+def differences(theirs: Mapping[str, str], ours: Mapping[str, str] | None = None) -> list[str]:
+    """What differs between another process's :func:`code_identity` and this one's, in words.
+
+    Args:
+        theirs: Name to version there.
+        ours: Name to version here; default :func:`code_identity`.
+    """
+    ours = code_identity() if ours is None else ours
     return [
         f"{name} {theirs.get(name, 'none')[:12]} there, {ours.get(name, 'none')[:12]} here"
         for name in sorted({*ours, *theirs})

@@ -19,7 +19,7 @@ from processors.exceptions import AliasError
 from processors.ntuple import shipped_aliases
 from processors.processor import RunConfig
 
-__all__ = ["collect", "relocate_config", "relocate_item", "unpack"]
+__all__ = ["collect", "packed_name", "relocate_config", "relocate_item", "unpack"]
 
 
 def collect(config: RunConfig, items: Iterable[WorkItem]) -> dict[str, bytes]:
@@ -49,6 +49,11 @@ def collect(config: RunConfig, items: Iterable[WorkItem]) -> dict[str, bytes]:
     return found
 
 
+def packed_name(name: str, content: bytes) -> str:
+    """Name of a file that travels, made of its content, so that no two clash."""
+    return f"{hashlib.sha256(content).hexdigest()[:16]}{Path(name).suffix}"
+
+
 def unpack(luggage: Mapping[str, bytes], folder: str | Path) -> dict[str, str]:
     """Lay the files into a folder, under names made of their content.
 
@@ -63,7 +68,7 @@ def unpack(luggage: Mapping[str, bytes], folder: str | Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     places = {}
     for name, content in luggage.items():
-        here = folder / f"{hashlib.sha256(content).hexdigest()[:16]}{Path(name).suffix}"
+        here = folder / packed_name(name, content)
         here.write_bytes(content)
         places[name] = str(here)
     return places

@@ -15,7 +15,7 @@ import hist
 import numpy as np
 import numpy.typing as npt
 
-from processors.binning import energy_edges_gev
+from processors.binning import category, energy_edges_gev
 from processors.chain import Passed
 from processors.period import FIRST_MONTH, LAST_MONTH
 from processors.score import score_axis
@@ -48,10 +48,6 @@ def book_monthly(
     Returns:
         Name to histogram. Every third energy edge of the analysis, a score axis of 80 bins.
     """
-
-    def category(names: Sequence[str], name: str, label: str) -> hist.axis.StrCategory:
-        return hist.axis.StrCategory(names, name=name, label=label, overflow=False)
-
     edges = energy_edges_gev(extended=extended_bins)
     coarse = [*edges[:37:3], edges[-1]]
     axis = score_axis(score, strategy)

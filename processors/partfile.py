@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from processors.exceptions import PartError
+from processors.wholefile import write_bytes
 
 __all__ = ["read", "write"]
 
@@ -32,12 +32,9 @@ def write(path: str | Path, header: Mapping[str, Any], content: bytes) -> Path:
     Returns:
         The path.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     body = json.dumps(dict(header), sort_keys=True).encode() + b"\n" + content
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(b"%s %s\n%s" % (_FORMAT, hashlib.sha256(body).hexdigest().encode(), body))
-    return part.replace(path)
+    digest = hashlib.sha256(body).hexdigest().encode()
+    return write_bytes(Path(path), b"%s %s\n%s" % (_FORMAT, digest, body))
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], bytes]:

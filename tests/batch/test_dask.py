@@ -10,6 +10,7 @@ from batch.conftest import Sample
 from batch.pools import (
     BARE_PYTHON,
     SLURM,
+    Done,
     call,
     check_equal,
     condor_jobs,
@@ -30,19 +31,7 @@ def parts(folder: Path) -> list[Path]:
 def test_equals_the_run_in_one_process(sample: Sample, here: Path, cluster: str) -> None:
     changes: dict[str, Any] = SLURM if cluster == "slurm" else {}
     site = write_site(here, **changes)
-    run = (
-        "run",
-        sample.stored_card,
-        "--cluster",
-        cluster,
-        "--site",
-        site,
-        "--jobs",
-        2,
-        "-o",
-        here / "r",
-    )
-    ok(cre(*run))
+    ok(_run(sample, here, site, cluster, 2))
     check_equal(here / "r", sample.wanted)
     wait_for("the workers to leave the queue", lambda: not (condor_jobs() or slurm_jobs()))
     # the key of the run is gone with it
@@ -57,19 +46,7 @@ def test_equals_the_run_in_one_process(sample: Sample, here: Path, cluster: str)
 def test_held_workers_end_the_run(sample: Sample, here: Path) -> None:
     """A site file that says 'shared' where nothing is: every job is held, and the remedy is told."""
     site = write_site(here, files="shared")
-    run = (
-        "run",
-        sample.stored_card,
-        "--cluster",
-        "htcondor",
-        "--site",
-        site,
-        "--jobs",
-        1,
-        "-o",
-        here / "r",
-    )
-    told = cre(*run, limit_s=90)
+    told = _run(sample, here, site, limit_s=90)
     assert told.code == 1
     assert "no worker, and every job is held" in told.said
     assert "use 'files: transfer' in the site file" in told.said
@@ -79,19 +56,7 @@ def test_held_workers_end_the_run(sample: Sample, here: Path) -> None:
 def test_a_missing_program_is_told(sample: Sample, here: Path) -> None:
     """Workers without any packages never come: their last words are told."""
     site = write_site(here, python=BARE_PYTHON)
-    run = (
-        "run",
-        sample.stored_card,
-        "--cluster",
-        "htcondor",
-        "--site",
-        site,
-        "--jobs",
-        1,
-        "-o",
-        here / "r",
-    )
-    told = cre(*run, limit_s=150)
+    told = _run(sample, here, site, limit_s=150)
     assert told.code == 1
     assert "No module named 'distributed'" in told.said
     wait_for("the jobs to be removed", lambda: not condor_jobs())
@@ -105,19 +70,7 @@ def test_a_missing_import_is_told(sample: Sample, here: Path) -> None:
         "export PYTHONPATH=$CRE_SCRATCH/broken",
     ]
     site = write_site(here, prologue=broken)
-    run = (
-        "run",
-        sample.stored_card,
-        "--cluster",
-        "htcondor",
-        "--site",
-        site,
-        "--jobs",
-        1,
-        "-o",
-        here / "r",
-    )
-    told = cre(*run, limit_s=90)
+    told = _run(sample, here, site, limit_s=90)
     assert told.code == 1
     assert "this site has no coffea" in told.said
     assert "install it, with the same versions" in told.said
@@ -156,24 +109,25 @@ def test_a_killed_client_is_resumed(sample: Sample, here: Path) -> None:
     known = len(parts(here / "r"))
     assert 3 <= known < sample.chunks
     times = {p: p.stat().st_mtime_ns for p in parts(here / "r")}
-    again = (
-        "run",
-        sample.stored_card,
-        "--cluster",
-        "htcondor",
-        "--site",
-        site,
-        "--jobs",
-        1,
-        "-o",
-        here / "r",
-    )
-    told = ok(cre(*again))
+    told = ok(_run(sample, here, site))
     assert f"{known} of {sample.chunks} chunks are there already" in told.said
     assert all(p.stat().st_mtime_ns == t for p, t in times.items())
     check_equal(here / "r", sample.wanted)
     wait_for("the jobs of both runs to leave the queue", lambda: not condor_jobs())
     assert left, "the killed client should have left its worker behind"
+
+
+def _run(
+    sample: Sample,
+    here: Path,
+    site: Path,
+    cluster: str = "htcondor",
+    jobs: int = 1,
+    **options: Any,
+) -> Done:
+    """A run on workers of a site, to its end."""
+    where = ("--cluster", cluster, "--site", site, "--jobs", jobs, "-o", here / "r")
+    return cre("run", sample.stored_card, *where, **options)
 
 
 def _start(sample: Sample, here: Path, site: Path) -> "subprocess.Popen[bytes]":
