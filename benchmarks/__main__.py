@@ -70,8 +70,8 @@ def _users(folder: Path, _scale: float) -> Any:
 
 
 def _workers(folder: Path, scale: float) -> Any:
-    number = max(4, round(16 * scale))
-    return scaling.workers(make("flight", folder), folder, number, 3 if scale >= 1 else 1)
+    number = max(4, round(40 * scale))
+    return scaling.workers(make("flight", folder), folder, number, 5 if scale >= 1 else 1)
 
 
 def _events(folder: Path, scale: float) -> Any:

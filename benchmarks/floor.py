@@ -3,8 +3,8 @@
 Of the run everything counts that a chunk costs: opening and checking the file, selecting, scoring, filling,
 packing and folding.
 The floor reads the same branches of the same events, with the same source and so the same decompression, by
-`tree.arrays` (uproot's default, awkward arrays), and runs the same networks on the same inputs, made before,
-by bare onnxruntime sessions with one thread and the same batches.
+`tree.arrays` as awkward arrays or as NumPy arrays, whichever is faster, and runs the same networks on the same
+inputs, made before, by bare onnxruntime sessions with one thread and the same batches.
 """
 
 from __future__ import annotations
@@ -42,11 +42,14 @@ class Floor:
         self._item, self._batch = item, config.models.batch
         read: set[str] = set()
         calls: list[tuple[BundleRef, dict[str, Any], list[str]]] = []
-        original, network = Branches.__getitem__, inference.run_bundle
+        network = inference.run_bundle
 
-        def get(events: Branches, branch: str) -> Any:
-            read.add(branch)
-            return original(events, branch)
+        def recorded(original: Callable[[Branches, str], Any]) -> Callable[[Branches, str], Any]:
+            def get(events: Branches, branch: str) -> Any:
+                read.add(branch)
+                return original(events, branch)
+
+            return get
 
         def run(ref: BundleRef, inputs: Mapping[str, Any], **options: Any) -> Any:
             own = {n: np.array(inputs[n]) for n in ref.bundle.input_names}
@@ -54,7 +57,8 @@ class Floor:
             return network(ref, inputs, **options)
 
         with (
-            mock.patch.object(Branches, "__getitem__", get),
+            mock.patch.object(Branches, "__getitem__", recorded(Branches.__getitem__)),
+            mock.patch.object(Branches, "jagged", recorded(Branches.jagged)),
             mock.patch.object(inference, "run_bundle", run),
         ):
             self.output: Accumulator = run_chunk(item, config)
@@ -108,9 +112,8 @@ def against_floor(item: WorkItem, config: RunConfig, rounds: int) -> dict[str, A
         rounds: Repeats, taken in turns.
 
     Returns:
-        ``events``, ``branches``, ``scored``, µs per event of the parts (medians), and the ratios to the floor
-        with `tree.arrays` (median over the rounds, and of the shortest times), to that with NumPy arrays, and to
-        that with uproot's own choice of a source.
+        ``events``, ``branches``, ``scored``, µs per event of the parts (medians), the ratio to the floor
+        (median over the rounds, and of the shortest times), and to one with uproot's own choice of a source.
     """
     floor = Floor(item, config)
     total = empty(config)  # booked once in a run, whatever the number of chunks
@@ -130,13 +133,13 @@ def against_floor(item: WorkItem, config: RunConfig, rounds: int) -> dict[str, A
         rounds,
     )
     n = len(item)
+    times["fastest"] = [min(pair) for pair in zip(times["read"], times["read_numpy"], strict=True)]
     return {
         "events": n,
         "branches": len(floor.branches),
         "scored": int(max(floor.output["scored"].values())),
         "us_per_event": {k: float(np.median(v)) / n * 1e6 for k, v in times.items()},
-        "ratio": ratio(times, ["run"], ["read", "networks"]),
-        "ratio_shortest": min(times["run"]) / (min(times["read"]) + min(times["networks"])),
-        "ratio_numpy": ratio(times, ["run"], ["read_numpy", "networks"]),
+        "ratio": ratio(times, ["run"], ["fastest", "networks"]),
+        "ratio_shortest": min(times["run"]) / (min(times["fastest"]) + min(times["networks"])),
         "ratio_default": ratio(times, ["run"], ["read_default", "networks"]),
     }

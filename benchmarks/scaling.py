@@ -6,25 +6,32 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import numpy.typing as npt
 from coffea.processor.executor import WorkItem
 from distributed import Client
+from scipy.stats import theilslopes
 
+from benchmarks.floor import Floor
 from benchmarks.samples import chunks, copies, copy, make, shipped
 from benchmarks.timing import peak_rss_mb, rss_mb
 from processors import daskrun
 from processors.accumulators import encode
-from processors.chunk import run_chunk
+from processors.chunk import packed_chunk, run_chunk
 from processors.daskrun import local_client
 from processors.manifest import FileEntry
 from processors.processor import RunConfig
 from processors.run import execute
 
 __all__ = ["events_to_millions", "many_chunks", "workers"]
+
+#: Chunks after which a process has its networks, its memory and its caches.
+WARM = 3
 
 
 def _seconds(run: Callable[[], Any]) -> float:
@@ -34,7 +41,7 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 
 def workers(entry: FileEntry, folder: Path, number: int, rounds: int) -> dict[str, Any]:
-    """Wall time of the same files on one and on two local Dask workers, which are started before.
+    """Wall time of the same files on one and on two local Dask workers, which were started and read chunks before.
 
     Args:
         entry: File of which every chunk is a copy.
@@ -43,44 +50,71 @@ def workers(entry: FileEntry, folder: Path, number: int, rounds: int) -> dict[st
         rounds: Repeats; one and two workers take turns.
 
     Returns:
-        Seconds per worker number (shortest), their ratio, and those in this process without Dask.
+        Seconds per worker number (shortest) and in this process without Dask; ``speed_ups`` of each round
+        and their median ``speed_up``; and the same of the machine, ``machine_speed_ups``, in that the same
+        workers go through the same chunks, each its share, without the client.
     """
     files = [copy(entry, folder, i) for i in range(number)]
     try:
         config, items = chunks(files, shipped("omega"))
-        one, two, alone = [], [], []
-        for _ in range(rounds):
-            alone.append(_seconds(lambda: execute(items, config)))
-            for count, found in ((1, one), (2, two)):
-                with local_client(count) as client:
-                    _warm(client, count, items, config)
-                    found.append(_on(client, items, config))
+        _run(items[:WARM], config)
+        alone = _seconds(partial(_run, items, config))
+        times: dict[str, list[float]] = {"one": [], "two": [], "bare_one": [], "bare_two": []}
+        with local_client(1) as single, local_client(2) as double:
+            clients = {"one": single, "two": double}
+            for count, client in enumerate(clients.values(), 1):
+                _warm(client, count, items, config)
+            for _ in range(rounds):
+                for name, client in clients.items():
+                    run = partial(_run, items, config, client=client)
+                    times[name].append(_seconds(run))
+                    times[f"bare_{name}"].append(_seconds(partial(_bare, client, items, config)))
     finally:
         for f in files:
             Path(f.path).unlink()
+    found = {
+        name: (np.array(times[f"{prefix}one"]) / np.array(times[f"{prefix}two"]))
+        for name, prefix in (("speed_up", ""), ("machine_speed_up", "bare_"))
+    }
     return {
         "events": sum(map(len, items)),
         "chunks": len(items),
-        "in_process_s": min(alone),
-        "one_worker_s": min(one),
-        "two_workers_s": min(two),
-        "speed_up": float(np.median(np.array(one) / np.array(two))),
+        "in_process_s": alone,
+        "one_worker_s": min(times["one"]),
+        "two_workers_s": min(times["two"]),
+        **{f"{name}s": values.tolist() for name, values in found.items()},
+        **{name: float(np.median(values)) for name, values in found.items()},
     }
 
 
-def _on(client: Client, items: Sequence[WorkItem], config: RunConfig) -> float:
-    return _seconds(lambda: _complete(execute(items, config, client=client)))
+def _several(items: Sequence[WorkItem], config: RunConfig) -> None:
+    for item in items:
+        packed_chunk(item, config)
 
 
-def _complete(result: Any) -> None:
+def _bare(client: Client, items: Sequence[WorkItem], config: RunConfig) -> None:
+    """Every worker goes through its share of the chunks in one task and sends nothing."""
+    workers = [*client.scheduler_info(n_workers=-1)["workers"]]
+    shares = [items[i :: len(workers)] for i in range(len(workers))]
+    client.gather(
+        [
+            client.submit(_several, share, config, workers=[worker], pure=False)
+            for share, worker in zip(shares, workers, strict=True)
+        ]
+    )
+
+
+def _run(items: Sequence[WorkItem], config: RunConfig, **options: Any) -> None:
+    result = execute(items, config, **options)
     if result.missing:
         msg = f"chunks are missing: {result.missing}"
         raise AssertionError(msg)
 
 
 def _warm(client: Client, count: int, items: Sequence[WorkItem], config: RunConfig) -> None:
-    """Imports and networks of every worker."""
+    """Imports, networks and memory of every worker."""
     client.run(run_chunk, items[0], config)
+    _run(items[: WARM * count], config, client=client)
     if len(client.scheduler_info(n_workers=-1)["workers"]) != count:
         msg = f"{count} workers were asked for"
         raise AssertionError(msg)
@@ -91,6 +125,9 @@ def events_to_millions(
 ) -> dict[str, Any]:
     """Time per event and memory of one process while it reads more and more files, with all networks open.
 
+    The speed of a machine that is shared changes by more than what is asked for, so each chunk is held against
+    its floor (:class:`benchmarks.floor.Floor`), which is timed before and after it and remembers nothing.
+
     Args:
         entry: File of which every chunk is a copy.
         folder: Where the copies lie, two at a time.
@@ -98,48 +135,65 @@ def events_to_millions(
         skim: File to open the networks of both regions with.
 
     Returns:
-        ``events``, ``chunk_us`` (processor time of each chunk per event), ``rss_mb`` (after each chunk),
-        ``peak_mb``, ``slope_mb_per_1000_chunks`` (of the second half), and the time per event of the
-        first 10^5, 10^6 and of all events.
+        ``events``, ``chunk_us`` (processor time of each chunk per event), ``relative_us`` (the same at the
+        median speed of the machine), ``change`` of that from the first event to the last (with
+        ``change_interval``, 68 %), ``rss_mb`` (after each chunk), ``peak_mb`` and
+        ``slope_mb_per_1000_chunks`` (of the second half).
     """
     for card in ("topfiducial", "omega"):
         config, items = chunks([skim], shipped(card))
         for item in items:
             run_chunk(item, config)
-    config, _ = chunks([entry], shipped("omega"))
+    config, (item, *_) = chunks([entry], shipped("omega"))
+    floor = Floor(item, config)
+
+    def reference() -> None:
+        floor.read_numpy()
+        floor.networks()
+
+    for _ in range(WARM):
+        execute([item], config)
+        reference()
     cost: list[float] = []
     memory: list[float] = []
-    events = 0
+    beside = [_processor_time(reference)]
     with closing(copies(entry, folder, number)) as files:
         for f in files:
             _, items = chunks([f], shipped("omega"))
-            start = time.process_time()
-            _complete(execute(items, config))
-            cost.append((time.process_time() - start) / f.entries * 1e6)
+            cost.append(_processor_time(partial(_run, items, config)))
             memory.append(rss_mb())
-            events += f.entries
+            beside.append(_processor_time(reference))
     half = len(memory) // 2
     slope = np.polyfit(np.arange(half, len(memory)), memory[half:], 1)[0] if half > 1 else np.nan
-    per_event = {
-        f"{n:g}": float(np.mean(cost[: max(1, round(n / entry.entries))]))
-        for n in (1e5, 1e6, float(events))
-        if n <= events * 1.01
-    }
+    events = number * entry.entries
+    clock = np.array(beside[1:]) + np.array(beside[:-1])
+    relative = np.array(cost) / clock * np.median(clock)
+    change, low, high = _trend(relative)
     return {
         "events": events,
-        "chunk_us": cost,
+        "chunk_us": (np.array(cost) / entry.entries * 1e6).tolist(),
+        "relative_us": (relative / entry.entries * 1e6).tolist(),
         "rss_mb": memory,
         "peak_mb": peak_rss_mb(),
         "slope_mb_per_1000_chunks": float(slope * 1000),
-        "us_per_event": per_event,
-        "last_tenth_over_first": _tenths(cost),
+        "change": change,
+        "change_interval": [low, high],
     }
 
 
-def _tenths(cost: Sequence[float]) -> float:
-    """Median cost of the last tenth of the chunks (at least five) over that of the first after one."""
-    n = max(5, len(cost) // 10)
-    return float(np.median(cost[-n:]) / np.median(cost[1 : n + 1]))
+def _processor_time(run: Callable[[], object]) -> float:
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def _trend(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """Change from the first to the last value over their median: slope of Theil and Sen, and its 68 % interval."""
+    slope, _, low, high = theilslopes(values, alpha=0.68)
+    change, low, high = (
+        float(x * (len(values) - 1) / np.median(values)) for x in (slope, low, high)
+    )
+    return change, low, high
 
 
 #: On a worker: the configuration and the accumulator that stands for every chunk.
@@ -195,9 +249,9 @@ def many_chunks(entry: FileEntry, number: int) -> dict[str, Any]:
             memory.append(rss_mb())
 
     with local_client(2) as client, mock.patch.object(daskrun, "_on_worker", answer):
-        _complete(execute(items[:2], config, client=client))
+        _run(items[:2], config, client=client)
         used, wall = time.process_time(), time.perf_counter()
-        _complete(execute(items, config, client=client, progress=progress))
+        _run(items, config, client=client, progress=progress)
         used, wall = time.process_time() - used, time.perf_counter() - wall
     return {
         "chunks": len(items),

@@ -27,6 +27,7 @@ _PLACES: dict[str, str | Callable[..., str]] = {
     "processors.chunk:open_file": "read",
     "uproot.reading:ReadOnlyDirectory.__getitem__": "read",
     "processors.ntuplefile:Branches.__getitem__": "read",
+    "processors.ntuplefile:Branches.jagged": "read",
     "processors.ntuplefile:Branches.preload": "read",
     "uproot.compression:decompress": "decompress",
     "processors.ntuple:Ntuple._converted": "features",

@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from condor.site import Site
+from processors.daskrun import SETTINGS
 
 __all__ = ["SETUP", "WRAPPER", "setup_script", "wrapper_text"]
 
@@ -18,6 +19,7 @@ _HEAD = """\
 set -e
 # one thread per job; memory goes back to the system until the first chunk says otherwise (processors/memory.py)
 export MALLOC_TRIM_THRESHOLD_=65536 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+export {dask}
 # batch systems may set neither
 export PATH="${{PATH:-/usr/local/bin:/usr/bin:/bin}}"
 CRE_SCRATCH="${{CRE_SCRATCH:-${{_CONDOR_SCRATCH_DIR:-}}}}"
@@ -51,7 +53,11 @@ def setup_script(site: Site) -> str:
     Returns:
         The script.
     """
-    text = _HEAD.format(name=site.name)
+    dask = " ".join(
+        f"DASK_{key.upper().replace('.', '__').replace('-', '_')}={value}"
+        for key, value in SETTINGS.items()
+    )
+    text = _HEAD.format(name=site.name, dask=dask)
     if site.prologue:
         # scripts of sites often use variables that are not set
         text += "set +u\n" + "\n".join(site.prologue) + "\n"

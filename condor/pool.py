@@ -31,6 +31,7 @@ from condor.jobscript import SETUP, setup_script
 from condor.poolwatch import Pool
 from condor.queue import QueueError, call
 from condor.site import Site
+from processors.daskrun import SETTINGS
 from processors.exceptions import ClusterError
 
 __all__ = ["cluster_options", "lifetime_s", "open_pool", "worker_description"]
@@ -233,8 +234,7 @@ def open_pool(
     errors: list[str] = []
     worker_security = certificate.security(base_names=site.files == "transfer")
     maker: Any = SLURMCluster if site.scheduler == "slurm" else HTCondorCluster
-    # one death more than a chunk can cause by itself would let it kill every worker in turn
-    with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
+    with dask.config.set(SETTINGS):
         try:
             cluster = maker(
                 **cluster_options(site, folder, run),

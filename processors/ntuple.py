@@ -10,7 +10,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import awkward as ak
 import numpy as np
@@ -22,6 +22,7 @@ from processors import showers
 from processors.exceptions import AliasError, MissingBranchError, NtupleError, sentences
 from processors.fields import FIELDS, FieldInfo, Shape
 from processors.geometry import N_BARS, N_LAYERS, N_STK_LAYERS, bar_of_id, layer_of_id
+from processors.jagged import Jagged
 from processors.shippedfile import shipped_names, shipped_text
 
 __all__ = [
@@ -174,6 +175,13 @@ class Events(Protocol):
     def __getitem__(self, branch: str, /) -> ak.Array | Array: ...
 
 
+@runtime_checkable
+class _Reader(Protocol):
+    """Events that can be read without joining the baskets of a jagged branch."""
+
+    def jagged(self, branch: str, /) -> Jagged: ...
+
+
 class Ntuple:
     """Canonical fields of one chunk of events, read lazily and kept.
 
@@ -192,7 +200,7 @@ class Ntuple:
         self._cache: dict[str, Array] = {}
         self._raw: dict[str, list[Array]] = {}
         self._words: dict[str, Array] = {}
-        self._fired: tuple[Array, Array, Array] | None = None
+        self._fired: tuple[Jagged, Jagged] | None = None
 
     def __len__(self) -> int:
         return len(self._events)
@@ -260,7 +268,8 @@ class Ntuple:
                 columns = [c.view(np.uint8) if c.dtype.itemsize == 1 else c for c in columns]
             self._raw[field] = columns
         columns = self._raw[field] if rows is None else [c[rows] for c in self._raw[field]]
-        values = np.stack(columns, axis=1) if len(columns) > 1 else columns[0]
+        # layer after layer in memory: cuts go through the layers of all events, not through events
+        values = np.stack(columns).T if len(columns) > 1 else columns[0]
         n = len(self) if rows is None else len(rows)
         expected = (n, DEPTH[info.shape]) if info.shape in DEPTH else (n,)
         if values.shape != expected:
@@ -296,36 +305,41 @@ class Ntuple:
             if alias.sentinel is not None:
                 image[image == alias.sentinel] = 0.0
             return image * np.float32(factor)
-        offsets, identifiers, energies = self._hits(alias)
         image = np.zeros((n, N_LAYERS * N_BARS), np.float32)
-        chosen = np.flatnonzero(rows)
+        if not n:
+            return image.reshape(n, N_LAYERS, N_BARS)
+        identifiers, energies = self._hits(alias)
+        offsets, chosen = identifiers.offsets, np.flatnonzero(rows)
         for start in range(0, n, _BLOCK):
             block = chosen[start : start + _BLOCK]
             counts = offsets[block + 1] - offsets[block]
             # positions of the hits: consecutive within an event, then on to the next event
             first = offsets[block] - np.cumsum(counts) + counts
             hits = np.repeat(first, counts) + np.arange(counts.sum())
-            flat = identifiers[hits]
+            flat = identifiers.take(hits)
             layer, bar = layer_of_id(flat), bar_of_id(flat)
             if (wrong := (layer >= N_LAYERS) | (bar >= N_BARS)).any():
                 msg = f"branch {alias.bar_id!r} holds {flat[wrong][0]}, which is no bar of the BGO"
                 raise NtupleError(msg)
             cells = np.repeat(np.arange(len(block)) * (N_LAYERS * N_BARS), counts)
             cells += layer * N_BARS + bar
-            gev = energies[hits].astype(np.float32) * np.float32(factor)
+            gev = energies.take(hits).astype(np.float32) * np.float32(factor)
             np.add.at(image[start : start + _BLOCK].reshape(-1), cells, gev)  # fast: one index
         return image.reshape(n, N_LAYERS, N_BARS)
 
-    def _hits(self, alias: FieldAlias) -> tuple[Array, Array, Array]:
-        """Fired bars of all events: where each event starts, and the flat identifiers and energies."""
+    def _hits(self, alias: FieldAlias) -> tuple[Jagged, Jagged]:
+        """Identifiers and energies of the fired bars of all events."""
         if self._fired is None:
-            columns = [self._events[str(name)] for name in (alias.bar_id, alias.energy)]
-            counts, others = (ak.to_numpy(ak.num(c)) for c in columns)
-            if not np.array_equal(counts, others):
+            identifiers, energies = (
+                self._events.jagged(name)
+                if isinstance(self._events, _Reader)
+                else Jagged.from_awkward(self._events[name])
+                for name in (str(alias.bar_id), str(alias.energy))
+            )
+            if not np.array_equal(identifiers.offsets, energies.offsets):
                 msg = f"branches {alias.bar_id!r} and {alias.energy!r} have different numbers of hits in an event"
                 raise NtupleError(msg)
-            starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-            self._fired = (starts, *(ak.to_numpy(ak.flatten(c)) for c in columns))
+            self._fired = identifiers, energies
         return self._fired
 
 

@@ -15,6 +15,7 @@ from coffea.nanoevents import BaseSchema, NanoEventsFactory
 
 from processors import selections, showers
 from processors.exceptions import NtupleError
+from processors.jagged import Jagged, read_jagged
 from processors.ntuple import FIELDS, Aliases, Ntuple
 
 __all__ = [
@@ -167,6 +168,10 @@ class Branches:
             library="np" if self._is_flat(branch) else "ak",
             array_cache=None,
         )
+
+    def jagged(self, branch: str, /) -> Jagged:
+        """Values of a jagged branch, its baskets apart."""
+        return read_jagged(self._tree[branch], self._start, self._stop)
 
     def preload(self, branches: Iterable[str]) -> None:
         """Read branches that will be asked for, together, which is faster; jagged ones are left for later.

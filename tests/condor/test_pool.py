@@ -11,15 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 import yaml
 from cryptography import x509
+from dask.config import collect_env
 from distributed import Client
 
 from condor import clusters, tls
 from condor import pool as workers
 from condor.clusters import open_cluster
+from condor.jobscript import setup_script
 from condor.site import Site, SiteError, read_site
+from processors.daskrun import SETTINGS
 from processors.exceptions import ClusterError
 
 
@@ -221,3 +225,15 @@ def test_workers_stop_before_the_site_ends_them(walltime: float) -> None:
     lifetime, stagger = workers.lifetime_s(walltime)
     assert 0.8 * walltime <= lifetime - stagger < lifetime + stagger <= 0.9 * walltime
     assert json.dumps(stagger)
+
+
+def test_the_script_of_a_job_hands_on_the_settings_of_dask() -> None:
+    """A worker of a batch system does not get the client's configuration."""
+    text = setup_script(read_site("generic"))
+    script = text + "\nexec env"
+    lines = subprocess.run(  # noqa: S603
+        ["/bin/sh", "-c", script], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    there = collect_env(dict(line.partition("=")[::2] for line in lines))
+    for key, value in SETTINGS.items():
+        assert dask.config.get(key, config=there) == value

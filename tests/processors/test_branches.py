@@ -144,7 +144,7 @@ def test_the_c_library_is_told_to_keep_freed_memory(monkeypatch: pytest.MonkeyPa
     try:
         assert keep_freed_memory()
         assert keep_freed_memory()
-        assert told == [(-3, 2**26), (-1, 2**28)]  # once, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
+        assert told == [(-3, 2**30), (-1, 2**30)]  # once, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
         monkeypatch.setattr("processors.memory.ctypes.CDLL", lambda _name: object())
         keep_freed_memory.cache_clear()
         assert not keep_freed_memory()
