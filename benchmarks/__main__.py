@@ -25,7 +25,7 @@ from benchmarks.samples import MIXTURES, chunks, make, passing, shipped
 from processors.manifest import FileEntry
 from processors.run import run_chunk
 
-ROUNDS = 5
+ROUNDS = 9
 
 
 def say(text: str) -> None:
