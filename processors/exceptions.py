@@ -73,8 +73,13 @@ class NonFiniteError(IncompleteError):
     """More events than allowed carry NaN or infinite values."""
 
 
+#: Kinds of error of pydantic of which the words are those of a programmer.
+_PLAIN = {"extra_forbidden": "no such key", "missing": "is missing"}
+
+
 def sentences(error: ValidationError) -> str:
     """What is wrong with a file that the user wrote, one line per entry."""
     return "\n  ".join(
-        f"{'.'.join(map(str, e['loc'])) or 'content'}: {e['msg']}" for e in error.errors()
+        f"{'.'.join(map(str, e['loc'])) or 'content'}: {_PLAIN.get(e['type'], e['msg'])}"
+        for e in error.errors()
     )

@@ -93,7 +93,9 @@ def plot_flux(
         points_of_table, limits = _table(main, table, label)
         heights.append(points_of_table)
         vertical_range(main, np.concatenate(heights), limits)
-        outside_markers(main, table.e_ref, limits, color=COLOURS["data"])
+        outside_markers(
+            main, table.e_ref, limits, color=COLOURS["data"], label="upper limit outside the frame"
+        )
         main.set_ylabel(_Y_LABEL)
         sheet.figure.legend(
             *_entries(main, label), loc="outside right upper", title="published: stat. and syst."

@@ -69,7 +69,7 @@ def test_paths_are_those_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"memroy_mb": 1}, "memroy_mb: Extra inputs"),
+        ({"memroy_mb": 1}, "memroy_mb: no such key"),
         ({"memory_mb": "lots"}, "memory_mb: Input should be a valid integer"),
         ({"memory_mb": 1000}, "leaves 500 MiB; a worker needs 600"),
         ({"walltime_s": 5}, "walltime_s: "),

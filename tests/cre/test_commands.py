@@ -334,7 +334,7 @@ def test_inspect(make_ntuple: MakeNtuple, tmp_path: Path, cre: Cre) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        pytest.param({"colour": "red"}, "colour: Extra inputs are not permitted", id="key"),
+        pytest.param({"colour": "red"}, "colour: no such key", id="key"),
         pytest.param({"cuts": ["trigger"]}, "needs the entry 'region'", id="no region"),
         pytest.param(
             {"cuts": ["region", {"max_rms": {"max_cm": 1}}]}, "no value 'max_cm'", id="value"

@@ -67,7 +67,7 @@ def test_hashes_and_unreadable_files(tmp_path: Path) -> None:
         ({"region": "everywhere"}, "region"),
         ({"energy_range_gev": [100, 20]}, "must ascend"),
         ({"training_hash": "abc"}, "training_hash"),
-        ({"colour": "red"}, "colour: Extra inputs"),
+        ({"colour": "red"}, "colour: no such key"),
         ({"variables": ["theta", "speed"]}, "unknown variable 'speed'"),
         ({"variables": ["theta", "theta"]}, "'theta' stands twice"),
         ({"variables": []}, "must come together"),

@@ -172,7 +172,7 @@ def test_the_same_rules_as_the_simulated_difference(species: Any) -> None:
         ({"layers": [[0.0] * 2] * 14}, "14 rows of 3"),
         ({"errors_mm": [[0.0] * 2] * 14}, "errors_mm needs"),
         ({"layers": [[float("nan")] * 3] * 14}, "finite"),
-        ({"colour": 1}, "Extra inputs"),
+        ({"colour": 1}, "no such key"),
     ],
 )
 def test_malformed_tables_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
