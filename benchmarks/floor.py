@@ -74,7 +74,7 @@ class Floor:
         self._read(lambda: open_file(self._item.filename), "ak")
 
     def read_numpy(self) -> None:
-        """Read the flat branches as NumPy arrays, which is the least that uproot can do."""
+        """Read the flat branches as NumPy arrays, which is the least that uproot's `arrays` does."""
         self._read(lambda: open_file(self._item.filename), "np")
 
     def read_default(self) -> None:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,16 +20,17 @@ from scipy.stats import theilslopes
 
 from benchmarks.floor import Floor
 from benchmarks.samples import chunks, copies, copy, make, shipped
-from benchmarks.timing import peak_rss_mb, rss_mb
+from benchmarks.timing import in_use_mb, peak_rss_mb, rss_mb
 from processors import daskrun
 from processors.accumulators import encode
 from processors.chunk import packed_chunk, run_chunk
 from processors.daskrun import local_client
 from processors.manifest import FileEntry
+from processors.memory import read_chunks_only
 from processors.processor import RunConfig
 from processors.run import execute
 
-__all__ = ["events_to_millions", "many_chunks", "workers"]
+__all__ = ["events_to_millions", "many_chunks", "slope", "workers"]
 
 #: Chunks after which a process has its networks, its memory and its caches.
 WARM = 3
@@ -126,7 +128,8 @@ def events_to_millions(
     """Time per event and memory of one process while it reads more and more files, with all networks open.
 
     The speed of a machine that is shared changes by more than what is asked for, so each chunk is held against
-    its floor (:class:`benchmarks.floor.Floor`), which is timed before and after it and remembers nothing.
+    its floor (:class:`benchmarks.floor.Floor`), which is timed before and after it, in a process of its own that
+    is replaced by a new one every ten times: what grows in this process does not grow there.
 
     Args:
         entry: File of which every chunk is a copy.
@@ -137,53 +140,77 @@ def events_to_millions(
     Returns:
         ``events``, ``chunk_us`` (processor time of each chunk per event), ``relative_us`` (the same at the
         median speed of the machine), ``change`` of that from the first event to the last (with
-        ``change_interval``, 68 %), ``rss_mb`` (after each chunk), ``peak_mb`` and
-        ``slope_mb_per_1000_chunks`` (of the second half).
+        ``change_interval``, 68 %), ``last_tenth_over_first`` of it, ``rss_mb`` and ``in_use_mb`` (after each
+        chunk), ``peak_mb`` and ``slope_mb_per_1000_chunks`` (of the second half, of the one of both that grows more).
     """
     for card in ("topfiducial", "omega"):
         config, items = chunks([skim], shipped(card))
         for item in items:
             run_chunk(item, config)
     config, (item, *_) = chunks([entry], shipped("omega"))
-    floor = Floor(item, config)
-
-    def reference() -> None:
-        floor.read_numpy()
-        floor.networks()
-
     for _ in range(WARM):
         execute([item], config)
-        reference()
     cost: list[float] = []
     memory: list[float] = []
-    beside = [_processor_time(reference)]
-    with closing(copies(entry, folder, number)) as files:
+    in_use: list[float] = []
+    context = get_context("spawn")
+    with (
+        context.Pool(1, _set_reference, (item, config), maxtasksperchild=10) as other,
+        closing(copies(entry, folder, number)) as files,
+    ):
+        beside = [other.apply(_reference)]
         for f in files:
             _, items = chunks([f], shipped("omega"))
             cost.append(_processor_time(partial(_run, items, config)))
             memory.append(rss_mb())
-            beside.append(_processor_time(reference))
-    half = len(memory) // 2
-    slope = np.polyfit(np.arange(half, len(memory)), memory[half:], 1)[0] if half > 1 else np.nan
-    events = number * entry.entries
+            in_use.append(in_use_mb())
+            beside.append(other.apply(_reference))
     clock = np.array(beside[1:]) + np.array(beside[:-1])
     relative = np.array(cost) / clock * np.median(clock)
     change, low, high = _trend(relative)
+    tenth = max(5, number // 10)
     return {
-        "events": events,
+        "events": number * entry.entries,
         "chunk_us": (np.array(cost) / entry.entries * 1e6).tolist(),
         "relative_us": (relative / entry.entries * 1e6).tolist(),
         "rss_mb": memory,
+        "in_use_mb": in_use,
         "peak_mb": peak_rss_mb(),
-        "slope_mb_per_1000_chunks": float(slope * 1000),
+        "slope_mb_per_1000_chunks": max(1000 * slope(memory), 1000 * slope(in_use)),
         "change": change,
         "change_interval": [low, high],
+        "last_tenth_over_first": float(np.median(relative[-tenth:]) / np.median(relative[:tenth])),
     }
 
 
-def _processor_time(run: Callable[[], object]) -> float:
+def slope(memory: Sequence[float]) -> float:
+    """Growth from chunk to chunk in the second half of the chunks, by least squares; NaN for fewer than four."""
+    half = len(memory) // 2
+    if half < 2:
+        return float("nan")
+    return float(np.polyfit(np.arange(half, len(memory)), memory[half:], 1)[0])
+
+
+#: In the process that times the floor.
+_REFERENCE: dict[str, Floor] = {}
+
+
+def _set_reference(item: WorkItem, config: RunConfig) -> None:
+    read_chunks_only()
+    _REFERENCE["floor"] = Floor(item, config)
+    _reference()
+
+
+def _reference() -> float:
+    """Processor time of the floor, s, twice."""
+    floor = _REFERENCE["floor"]
+    return _processor_time(floor.read_numpy, floor.networks, floor.read_numpy, floor.networks)
+
+
+def _processor_time(*functions: Callable[[], object]) -> float:
     start = time.process_time()
-    run()
+    for function in functions:
+        function()
     return time.process_time() - start
 
 

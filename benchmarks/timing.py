@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import gc
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Stages", "interleaved", "peak_rss_mb", "ratio", "rss_mb"]
+__all__ = ["Stages", "in_use_mb", "interleaved", "peak_rss_mb", "ratio", "rss_mb"]
 
 Times = dict[str, list[float]]
 
@@ -46,6 +47,31 @@ def ratio(times: Mapping[str, Sequence[float]], over: Sequence[str], under: Sequ
 def rss_mb() -> float:
     """Memory of this process that is in use, MB (10^6 bytes)."""
     return _status("VmRSS")
+
+
+class _Mallinfo2(ctypes.Structure):
+    """``struct mallinfo2`` of malloc.h of glibc 2.33 and later."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd",
+            "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    )  # fmt: skip
+
+
+def in_use_mb() -> float:
+    """Memory that this process asked for and did not free, MB: a leak shows at once, also in a heap with free space.
+
+    Raises:
+        AttributeError: If the C library cannot tell.
+    """
+    gc.collect()
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = _Mallinfo2
+    found = mallinfo2()
+    return float(found.uordblks + found.hblkhd) / 1e6
 
 
 def peak_rss_mb() -> float:

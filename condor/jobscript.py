@@ -17,8 +17,9 @@ WRAPPER = "wrapper.sh"
 _HEAD = """\
 # What a job does before Python starts; sourced, with /bin/sh. Made from the site file {name!r}.
 set -e
-# one thread per job; memory goes back to the system until the first chunk says otherwise (processors/memory.py)
-export MALLOC_TRIM_THRESHOLD_=65536 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# one thread per job; memory goes back to the system until the first chunk says otherwise (processors/memory.py), and
+# comes from one heap also for the thread in which Dask runs a chunk
+export MALLOC_TRIM_THRESHOLD_=65536 MALLOC_ARENA_MAX=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export {dask}
 # batch systems may set neither
 export PATH="${{PATH:-/usr/local/bin:/usr/bin:/bin}}"

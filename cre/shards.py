@@ -39,6 +39,7 @@ from processors.exceptions import CodeMismatchError, CreError, IncompleteError, 
 from processors.identity import code_identity, differences, run_key
 from processors.luggage import packed_name
 from processors.manifest import FileEntry
+from processors.memory import read_chunks_only
 from processors.ntuple import shipped_aliases
 from processors.ntuplefile import is_url
 from processors.processor import RunConfig
@@ -232,6 +233,7 @@ def run_shard(path: Path, output: Path) -> None:
         msg = f"{path}: card, models or calibration are not those that were submitted"
         raise CreError(msg)
     items = plan(files, card.chunk_size)
+    read_chunks_only()
     result = execute(items, config)
     names = {name: original for original, name in _paths(shard, folder).items()}
     by_name = {chunk_name(item): chunk_id(item) for item in items}

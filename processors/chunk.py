@@ -18,7 +18,6 @@ from processors.exceptions import (
     NtupleError,
     SelectionError,
 )
-from processors.memory import freeze_imported, keep_freed_memory
 from processors.ntuple import cached_aliases
 from processors.ntuplefile import Branches, is_url, open_file
 from processors.processor import (
@@ -92,8 +91,6 @@ def _empty_chunk(item: WorkItem, config: RunConfig) -> Accumulator:
 
 def packed_chunk(item: WorkItem, config: RunConfig) -> bytes:
     """:func:`run_chunk`, packed by :func:`processors.accumulators.encode`."""
-    keep_freed_memory()
-    freeze_imported()
     return encode(run_chunk(item, config))
 
 

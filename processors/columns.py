@@ -105,7 +105,7 @@ class Columns:
     @cached_property
     def log_zeta(self) -> Values:
         """log10 of zeta from the calibrated variables, not below -2, shape (n,)."""
-        zeta = self.f_last * self.layer_rms.sum(axis=1) ** 4 / np.float32(8e6)
+        zeta = self.f_last * self.layer_rms.sum(axis=1, dtype=np.float64) ** 4 / np.float32(8e6)
         return float32(np.log10(np.maximum(zeta, _LOWEST_ZETA)))
 
     @cached_property

@@ -29,6 +29,7 @@ from processors import luggage
 from processors.chunk import packed_chunk, user_error
 from processors.exceptions import ClusterError, CodeMismatchError, PartError
 from processors.identity import code_identity, differences
+from processors.memory import read_chunks_only
 from processors.processor import RunConfig
 
 __all__ = ["SETTINGS", "DaskOptions", "StalledError", "local_client", "run_on"]
@@ -40,10 +41,17 @@ SETTINGS: Mapping[str, Any] = {
     # one death more than a chunk can cause by itself would let it kill every worker in turn
     "distributed.scheduler.allowed-failures": 1,
     "distributed.worker.profile.enabled": False,
+    # what a worker holds are results of 100 kB: nothing to spill, and a pause would not end, because freed memory stays
+    # with the process (processors/memory.py); above "terminate" it is ended as ever
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
     "distributed.worker.memory.monitor-interval": "500ms",
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "5s",
 }
+#: Chunks run in a thread, whose memory the C library would keep in small heaps apart and give back.
+_NANNY = {"distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1}
 #: Within this time a result, some 100 kB, comes from a worker that is alive.
 _FETCH_S = 30.0
 
@@ -86,7 +94,7 @@ def local_client(workers: int) -> Iterator[Client]:
         Their client.
     """
     with (
-        dask.config.set(SETTINGS),
+        dask.config.set({**SETTINGS, **_NANNY}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -127,6 +135,7 @@ def _on_worker(item: WorkItem, run: str) -> bytes:
     if different := differences(identity):
         msg = f"a worker has other code than the client: {'; '.join(different)}"
         raise CodeMismatchError(msg)
+    read_chunks_only()
     return packed_chunk(luggage.relocate_item(item, places), config)
 
 

@@ -80,14 +80,23 @@ class _Apart(uproot.AsJagged):  # type: ignore[misc]
     ) -> Jagged:
         """The values of a range of events, each basket's as it came out of the file."""
         offsets, parts, values = [np.zeros(1, np.int64)], [], 0
-        for basket in sorted(basket_arrays):
-            first, last = entry_offsets[basket], entry_offsets[basket + 1]
+        for number in sorted(basket_arrays):
+            basket = basket_arrays[number]
+            first, last = entry_offsets[number], entry_offsets[number + 1]
             here = slice(max(entry_start, first) - first, min(entry_stop, last) - first + 1)
-            inside = np.asarray(basket_arrays[basket].offsets[here], np.int64)
-            parts.append(basket_arrays[basket].content[inside[0] : inside[-1]])
+            inside = np.asarray(basket.offsets[here], np.int64)
+            whole = len(basket.offsets) - 1 == last - first and len(inside) > 0
+            if not whole or inside[-1] > len(basket.content):
+                msg = f"basket {number} does not hold its events {first} to {last}: the file is damaged"
+                raise ValueError(msg)
+            parts.append(basket.content[inside[0] : inside[-1]])
             offsets.append(inside[1:] + (values - inside[0]))
             values += len(parts[-1])
-        return Jagged(np.concatenate(offsets), tuple(parts))
+        joined = np.concatenate(offsets)
+        if len(joined) - 1 != entry_stop - entry_start:
+            msg = f"the baskets hold {len(joined) - 1} of the events {entry_start} to {entry_stop}"
+            raise ValueError(msg)
+        return Jagged(joined, tuple(parts))
 
 
 def read_jagged(branch: Any, start: int, stop: int) -> Jagged:
@@ -102,7 +111,7 @@ def read_jagged(branch: Any, start: int, stop: int) -> Jagged:
         Its values in these events.
 
     Raises:
-        ValueError: If events do not hold a number of values each, or these are no numbers.
+        ValueError: If the branch is not jagged or its baskets are not those that the tree describes.
     """
     options = {"entry_start": start, "entry_stop": stop, "array_cache": None}
     known = branch.interpretation

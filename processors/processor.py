@@ -305,7 +305,7 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
         rms = table[:, :N_LAYERS]
         with np.errstate(divide="ignore"):
             f_last = np.log10(table[:, N_LAYERS])
-        changed = {"layer_rms": rms, "sum_rms": rms.sum(axis=1), "f_last": f_last}
+        changed = {"layer_rms": rms, "sum_rms": rms.sum(axis=1, dtype=np.float64), "f_last": f_last}
         if ntuple.has("rms_l"):
             changed["rms_l"] = table[:, N_LAYERS + 1]
         return changed

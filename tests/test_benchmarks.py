@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import uproot
 
-from benchmarks import exposure, timing
+from benchmarks import exposure, scaling, timing
 from benchmarks.floor import Floor
 from benchmarks.samples import copies, copy
 from processors.chain import make_cut
@@ -126,3 +126,15 @@ def test_the_estimate_by_hand() -> None:
     assert skim["core_hours"] == pytest.approx(0.2626, abs=0.0001)
     assert skim["wall_min"]["100"] == pytest.approx(945.5 / 100 / 60, rel=1e-3)
     assert rows["all recorded events"]["events"] == pytest.approx(1.805e10, rel=1e-3)
+
+
+def test_a_leak_into_free_space_of_the_heap_is_seen() -> None:
+    """4 MB a chunk, in memory that was freed before, so that the process does not grow."""
+    spare = [bytes(1_000_000) for _ in range(100)]
+    spare.clear()
+    kept, memory = [], []
+    for _ in range(16):
+        kept.append([bytes(40_000) for _ in range(100)])
+        memory.append(timing.in_use_mb())
+    assert scaling.slope(memory) == pytest.approx(4.0, rel=0.05)
+    assert np.isnan(scaling.slope(memory[:3]))

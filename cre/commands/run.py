@@ -19,6 +19,7 @@ from cre.runmeta import livetimes
 from cre.running import clear_products, note_inputs, prepare, told, write_products
 from processors.checkpoints import Checkpoints
 from processors.daskrun import DaskOptions
+from processors.memory import read_chunks_only
 from processors.run import execute
 
 _QUEUE_S = 86_400.0
@@ -79,6 +80,7 @@ def command(
             progress("run", run.events) as advance,
             _workers(cluster, site, jobs, run.folder) as (client, options),
         ):
+            read_chunks_only()
             result = execute(
                 run.items,
                 run.config,

@@ -1,5 +1,8 @@
 """Events read straight from the file: the same as coffea's, whatever is read together."""
 
+import gc
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from processors.memory import keep_freed_memory
 from processors.ntuple import FIELDS, Ntuple, load_aliases
 from processors.ntuplefile import Branches, open_events, open_file
 from processors.processor import RunConfig
-from processors.run import plan
+from processors.run import execute, plan
 from processors.showers import largest
 
 MakeNtuple = Callable[..., Path]
@@ -130,23 +133,39 @@ def test_a_layer_that_is_not_finite_is_counted(make_ntuple: MakeNtuple, bad: flo
     assert run_chunk(item, CONFIG)["nonfinite"]["layer_rms"] == 2
 
 
-def test_the_c_library_is_told_to_keep_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("largest", [2**30, 2**25])
+def test_the_c_library_is_told_to_keep_freed_memory(
+    monkeypatch: pytest.MonkeyPatch, largest: int
+) -> None:
+    """Versions of glibc before 2.35 take no M_MMAP_THRESHOLD above 32 MB."""
     told: list[tuple[int, int]] = []
 
     class Library:
         @staticmethod
         def mallopt(parameter: int, value: int) -> int:
             told.append((parameter, value))
-            return 1
+            return int(parameter == -1 or value <= largest)
 
     monkeypatch.setattr("processors.memory.ctypes.CDLL", lambda _name: Library)
-    keep_freed_memory.cache_clear()
-    try:
-        assert keep_freed_memory()
-        assert keep_freed_memory()
-        assert told == [(-3, 2**30), (-1, 2**30)]  # once, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
-        monkeypatch.setattr("processors.memory.ctypes.CDLL", lambda _name: object())
-        keep_freed_memory.cache_clear()
-        assert not keep_freed_memory()
-    finally:
-        keep_freed_memory.cache_clear()
+    assert keep_freed_memory()
+    assert told[0] == (-1, 2**30)  # M_TRIM_THRESHOLD
+    assert told[-1] == (-3, largest)  # M_MMAP_THRESHOLD
+    monkeypatch.setattr("processors.memory.ctypes.CDLL", lambda _name: object())
+    assert not keep_freed_memory()
+
+
+def test_a_process_is_settled_where_it_only_reads_chunks(make_ntuple: MakeNtuple) -> None:
+    """A user's own process, that calls the library, is left as it is."""
+    before = gc.get_freeze_count()
+    items = plan(build([str(make_ntuple("data"))]).files, 10**6)
+    assert not execute(items, CONFIG).missing
+    assert gc.get_freeze_count() == before
+    code = (
+        "import gc; from processors.memory import read_chunks_only; read_chunks_only(); "
+        "first = gc.get_freeze_count(); read_chunks_only(); print(first, gc.get_freeze_count())"
+    )
+    out = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    first, second = map(int, out.stdout.split())
+    assert first == second > 1000

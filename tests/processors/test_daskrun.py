@@ -237,9 +237,12 @@ def test_models_and_alias_files_travel_with_the_run(
     assert result.output["events"] == {"data": 60}
 
 
-def test_workers_take_few_samples_of_themselves() -> None:
-    """At Dask's defaults an idle worker uses 4 % of a core."""
+def test_workers_are_set_up_for_chunks() -> None:
+    """At Dask's defaults an idle worker uses 4 % of a core, and one above 80 % of its memory waits for ever."""
     with local_client(1) as client:
         (found,) = client.run(lambda: {k: dask.config.get(k) for k in SETTINGS}).values()
+        (arenas,) = client.run(lambda: os.environ["MALLOC_ARENA_MAX"]).values()
     assert found == SETTINGS
     assert found["distributed.worker.profile.enabled"] is False
+    assert found["distributed.worker.memory.pause"] is False
+    assert arenas == "1"

@@ -84,3 +84,28 @@ def test_events_of_a_vector_have_a_header() -> None:
     jagged = apart.final_array({0: basket}, 1, 3, [0, 3], nothing, nothing, {})
     assert jagged.offsets.tolist() == [0, 0, 1]
     assert jagged.take(np.array([0])).tolist() == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "borders"), [(12, 13, [0, 9, 20, 30]), (0, 30, [0, 10, 20, 31])]
+)
+def test_a_basket_with_another_number_of_events_is_refused(
+    start: int, stop: int, borders: list[int]
+) -> None:
+    """Otherwise every later event would get the values of its neighbour."""
+    nothing: Any = None
+    baskets: dict[int, Any] = {}
+    apart = _Apart(uproot.AsDtype(">f4"))
+    for number in range(3):
+        content = np.arange(10, dtype=">f4").view(np.uint8)
+        ends = np.arange(0, 44, 4, dtype=np.int32)
+        baskets[number] = apart.basket_array(content, ends, nothing, nothing, {}, 0, nothing, {})
+    good = apart.final_array({1: baskets[1]}, 12, 13, [0, 10, 20, 30], nothing, nothing, {})
+    assert good.parts[0].tolist() == [2.0]
+    asked = {k: b for k, b in baskets.items() if borders[k] < stop and borders[k + 1] > start}
+    with pytest.raises(ValueError, match="does not hold its events"):
+        apart.final_array(asked, start, stop, borders, nothing, nothing, {})
+    with pytest.raises(ValueError, match="hold 20 of the events 0 to 30"):
+        apart.final_array(
+            {k: baskets[k] for k in (0, 1)}, 0, 30, [0, 10, 20, 30], nothing, nothing, {}
+        )
