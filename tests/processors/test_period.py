@@ -105,7 +105,7 @@ def test_months_are_calendar_months() -> None:
         ({"from": "2016-02-01", "to": "2016-01-01"}, "begins on 2016-02-01, after its end"),
         ({"first_run": 4, "last_run": 3}, "begins with run 4"),
         ({"from": "2016-13-01"}, "month value"),
-        ({"since": "2016-01-01"}, "no such key"),
+        ({"since": "2016-01-01"}, "Extra inputs"),
     ],
 )
 def test_periods_that_make_no_sense(entry: dict[str, Any], text: str) -> None:
