@@ -89,11 +89,10 @@ def table(results: Results) -> str:
         for text, goal, value, good in goals(results)
     ]
     if "floor" in results:
-        lines += [
-            "",
-            "| mixture | events | scored | run, µs/event | reading, awkward | reading, NumPy ",
-        ]
-        lines[-1] += "| networks | ratio | of the shortest times | to uproot's defaults |"
+        lines += ["", "| mixture | events | scored | run, µs/event | reading, awkward "]
+        lines[-1] += (
+            "| reading, NumPy | networks | ratio | of the shortest times | to uproot's defaults |"
+        )
         lines.append("|---" * 10 + "|")
         for name, one in results["floor"].items():
             us = one["us_per_event"]
@@ -195,10 +194,12 @@ def _memory(one: Results, path: Path) -> Path:
     left.set(
         xscale="log", ylim=(0, None), xlabel="events read", ylabel="processor time per event (µs)"
     )
-    right.plot(events, one["rss_mb"], color="#D55E00")
+    right.plot(events, one["rss_mb"], color="#D55E00", label="of the process")
+    right.plot(events, one["in_use_mb"], color="#009E73", ls="-.", label="asked for and not freed")
+    right.legend(loc="lower right", fontsize=8, frameon=False)
     right.axhline(1200, color="#555555", ls="--", lw=1)
     right.text(events[0], 1210, "goal", fontsize=8, color="#555555")
-    right.set(xscale="log", ylim=(0, 1400), xlabel="events read", ylabel="memory in use (MB)")
+    right.set(xscale="log", ylim=(0, 1400), xlabel="events read", ylabel="memory (MB)")
     right.set_title(LABEL, loc="right", fontsize=9, color="#A3123A")
     for ax in (left, right):
         ax.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())

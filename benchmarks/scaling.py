@@ -115,7 +115,6 @@ def _run(items: Sequence[WorkItem], config: RunConfig, **options: Any) -> None:
 
 def _warm(client: Client, count: int, items: Sequence[WorkItem], config: RunConfig) -> None:
     """Imports, networks and memory of every worker."""
-    client.run(run_chunk, items[0], config)
     _run(items[: WARM * count], config, client=client)
     if len(client.scheduler_info(n_workers=-1)["workers"]) != count:
         msg = f"{count} workers were asked for"
@@ -176,7 +175,7 @@ def events_to_millions(
         "rss_mb": memory,
         "in_use_mb": in_use,
         "peak_mb": peak_rss_mb(),
-        "slope_mb_per_1000_chunks": max(1000 * slope(memory), 1000 * slope(in_use)),
+        "slope_mb_per_1000_chunks": 1000 * max(slope(memory), slope(in_use)),
         "change": change,
         "change_interval": [low, high],
         "last_tenth_over_first": float(np.median(relative[-tenth:]) / np.median(relative[:tenth])),

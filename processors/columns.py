@@ -15,7 +15,7 @@ import numpy.typing as npt
 from processors.calibration import Calibration, calibrate_f_last, calibrate_rms
 from processors.geometry import path_mm
 from processors.ntuple import Ntuple
-from processors.showers import last_layer
+from processors.showers import last_layer, sum_rms
 
 __all__ = ["MEV_PER_GEV", "Columns", "Rows", "Species", "Values", "float32"]
 
@@ -105,7 +105,7 @@ class Columns:
     @cached_property
     def log_zeta(self) -> Values:
         """log10 of zeta from the calibrated variables, not below -2, shape (n,)."""
-        zeta = self.f_last * self.layer_rms.sum(axis=1, dtype=np.float64) ** 4 / np.float32(8e6)
+        zeta = self.f_last * sum_rms(self.layer_rms) ** 4 / np.float32(8e6)
         return float32(np.log10(np.maximum(zeta, _LOWEST_ZETA)))
 
     @cached_property

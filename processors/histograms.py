@@ -81,7 +81,7 @@ CONTROLS: Mapping[str, Control] = {
 def control_values(name: str, *arrays: Values) -> Values:
     """Value of a control variable, shape (n,)."""
     if name == "sum_rms":
-        return np.asarray(arrays[0].sum(axis=1, dtype=np.float64))
+        return showers.sum_rms(arrays[0])
     if name == "f_last":
         with np.errstate(divide="ignore"):
             return np.log10(showers.f_last(arrays[0]))

@@ -1,7 +1,7 @@
 """Jagged branches of which few events are wanted: their baskets stay apart, and only what is asked for is copied.
 
 To join the baskets of a branch copies every hit of every event; with the fired bars of a chunk in which one
-event in a hundred is scored that takes a sixth of its time.
+event in a hundred is scored that takes a twentieth of its time.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ from processors.monthly import fill_monthly, fill_monthly_cuts
 from processors.ntuple import FIELDS, Events, Ntuple, cached_aliases
 from processors.period import NO_MONTH, UNUSED, find_runs
 from processors.selections import cut_fields
+from processors.showers import sum_rms
 from processors.spectrum import parse
 from processors.weights import Generated, rate_weights
 
@@ -305,7 +306,7 @@ class CreProcessor(ProcessorABC):  # type: ignore[misc]
         rms = table[:, :N_LAYERS]
         with np.errstate(divide="ignore"):
             f_last = np.log10(table[:, N_LAYERS])
-        changed = {"layer_rms": rms, "sum_rms": rms.sum(axis=1, dtype=np.float64), "f_last": f_last}
+        changed: dict[str, Values] = {"layer_rms": rms, "sum_rms": sum_rms(rms), "f_last": f_last}
         if ntuple.has("rms_l"):
             changed["rms_l"] = table[:, N_LAYERS + 1]
         return changed

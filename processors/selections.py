@@ -141,10 +141,7 @@ def low_energy_cleaning(layer_rms: Values, e_raw: Values, slope_x: Values, slope
     limit = 270.0 - 100.0 * cosine**6
     above = ~(e_raw < 100.0)
     limit[above] = 800.0 - 600.0 * cosine[above] ** 1.2
-    total = layer_rms.sum(
-        axis=1, dtype=np.float64
-    )  # exact, whatever lies beside an event in memory
-    return np.asarray((e_raw >= 250.0) | (total >= limit))
+    return np.asarray((e_raw >= 250.0) | (showers.sum_rms(layer_rms) >= limit))
 
 
 def track(

@@ -20,6 +20,7 @@ __all__ = [
     "last_layer",
     "layer_rms_mm",
     "max_layer_ratio",
+    "sum_rms",
     "zeta",
 ]
 
@@ -85,6 +86,18 @@ def f_last(layer_fraction: npt.NDArray[np.floating]) -> FloatArray:
     return np.asarray(np.take_along_axis(f, last_layer(f)[:, None], 1)[:, 0])
 
 
+def sum_rms(layer_rms: npt.NDArray[np.floating]) -> FloatArray:
+    """Sum of the layer RMS of each event, mm; of float32 values exact, whatever the order in memory.
+
+    Args:
+        layer_rms: Layer RMS in mm, shape (n, 14).
+
+    Returns:
+        Shape (n,).
+    """
+    return np.asarray(layer_rms.sum(axis=1, dtype=np.float64))
+
+
 def zeta(
     layer_rms: npt.NDArray[np.floating], last_fraction: npt.NDArray[np.floating]
 ) -> FloatArray:
@@ -97,8 +110,7 @@ def zeta(
     Returns:
         Shape (n,), small for electrons (the collaboration's tight cut is 8.5).
     """
-    total = np.asarray(layer_rms, np.float64).sum(axis=1)
-    return np.asarray(last_fraction * total**4 / 8.0e6, np.float64)
+    return np.asarray(last_fraction * sum_rms(layer_rms) ** 4 / 8.0e6, np.float64)
 
 
 def largest(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
